@@ -1,0 +1,56 @@
+"""torchspectral: open any hyperspectral product, run the field's published methods, get georeferenced results.
+
+>>> import torchspectral as ts
+>>> cube = ts.open("scene.tif")            # doctest: +SKIP
+>>> result = ts.unmix(cube, k=5)           # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from torchspectral import accessor as _accessor  # noqa: F401  registers `.hsi`
+
+__version__ = "0.1.0"
+
+# Public name -> module:attribute; nothing heavy is imported before it is asked for.
+_PUBLIC = {
+    "open": "torchspectral.io:open_product",
+    "layers": "torchspectral.io:list_layers",
+    "describe": "torchspectral.io:describe",
+    "save": "torchspectral.io:save",
+    "convert": "torchspectral.engine.convert:convert",
+    "make_cube": "torchspectral.cube:make_cube",
+    "make_layers": "torchspectral.cube:make_layers",
+    "make_spectra": "torchspectral.cube:make_spectra",
+    "run": "torchspectral.engine:run",
+    "RunOptions": "torchspectral.engine:RunOptions",
+    "methods": "torchspectral.registry:methods",
+    "create_method": "torchspectral.registry:create",
+    "create_model": "torchspectral.weights:create_model",
+    "sharpen": "torchspectral.sharpening.base:sharpen",
+    "simulate_wald": "torchspectral.sharpening.protocol:simulate_wald",
+    "score": "torchspectral.metrics.score:score",
+    "unmix": "torchspectral.unmixing.base:unmix",
+    "endmembers": "torchspectral.unmixing.base:endmembers",
+    "restore": "torchspectral.restoration.base:restore",
+    "classify": "torchspectral.classification.base:classify",
+    "train": "torchspectral.learn.train:train",
+    "coregister": "torchspectral.geo:coregister",
+    "resample": "torchspectral.spectra:resample",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    target = _PUBLIC.get(name)
+    if target is None:
+        raise AttributeError(f"module 'torchspectral' has no attribute {name!r}")
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

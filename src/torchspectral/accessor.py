@@ -1,0 +1,1 @@
+"""The `.hsi` accessor (its owner fills it in)."""

@@ -1,0 +1,59 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def shared_root() -> Path | None:
+    """Folder with `data`, `parity` and `specs`, where this checkout has one beside it."""
+    given = os.environ.get("TORCHSPECTRAL_SAMPLES")
+    for place in ([Path(given)] if given else []) + [ROOT.parent / "shared", ROOT / "shared"]:
+        if (place / "data").is_dir():
+            return place
+    return None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require-samples", action="store_true", help="fail where a test would skip")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    report = yield
+    if item.config.getoption("--require-samples") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+    return report
+
+
+def _folder(name: str) -> Path:
+    root = shared_root()
+    if root is None:
+        pytest.skip("the shared samples are not beside this checkout (set TORCHSPECTRAL_SAMPLES)")
+    return root / name
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """Folder of real sample data."""
+    return _folder("data")
+
+
+@pytest.fixture(scope="session")
+def parity_dir() -> Path:
+    """Folder of the parity cases."""
+    return _folder("parity")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.set_num_threads(1)
