@@ -1,0 +1,226 @@
+"""What a trainable method tells the training floor: its recipe.
+
+A room offers its recipes through one function in ``torchspectral/<room>/training.py``::
+
+    def recipe(method: str, settings: Mapping[str, Any] | None = None) -> Recipe: ...
+
+which raises `UnknownName` for a method that is not trained. The network itself is a row of
+``torchspectral/<room>/models.yaml`` (see `weights.create_model`). What a recipe does not say (splits, patches, loop,
+checkpoints, run folder, card) is the business of `learn`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from torchspectral.errors import BandMismatch
+from torchspectral.settings import Settings, setting
+
+if TYPE_CHECKING:
+    import torch
+
+Scene = xr.DataArray | xr.Dataset
+"""An opened cube, or a Dataset with `cube` and the layers that the recipe asked for."""
+
+Batch = dict[str, "torch.Tensor"]
+"""Role to tensor (n, channel, y, x), float32, in the working scale."""
+
+
+class TrainingSettings(Settings):
+    """Settings that every training has; a recipe subclasses it, sets its paper's defaults and adds its own fields."""
+
+    steps: int = setting(1000, "optimiser steps", ge=1)
+    batch: int = setting(16, "patches in a step, over all devices", ge=1)
+    patch: int = setting(32, "side of a square patch on the lead grid", unit="pixel", ge=1)
+    stride: int = setting(
+        0, "distance of neighbouring patches of the store; 0: half a patch", unit="pixel", ge=0
+    )
+    patches: int = setting(
+        20000, "most training patches in the store; more are thinned out evenly, seeded", ge=1
+    )
+    learning_rate: float = setting(1e-4, "learning rate", gt=0)
+    weight_decay: float = setting(0.0, "weight decay (L2)", ge=0)
+    clip: float = setting(0.0, "largest norm of the gradient; 0: not clipped", ge=0)
+    precision: str = setting(
+        "32", "arithmetic: 32, bf16-mixed, 16-mixed, 64", pattern="^(32|64|bf16-mixed|16-mixed)$"
+    )
+    split: str = setting(
+        "blocks", "blocks: spatially disjoint; random: patches at random (leaks)", pattern="^(blocks|random)$"
+    )
+    held_out: float = setting(0.2, "share of the ground that validates", gt=0, lt=1)
+    block: int = setting(
+        0, "side of the blocks that are dealt out; 0: chosen from the scene", unit="pixel", ge=0
+    )
+    guard: int = setting(-1, "ground left out between the parts; -1: the recipe's reach", unit="pixel", ge=-1)
+    flips: bool = setting(True, "augment with flips and quarter turns")
+    jitter: float = setting(0.0, "augment with a gain of each sample within 1 +- jitter", ge=0, lt=1)
+    validate_every: int = setting(100, "steps between validations", ge=1)
+    checkpoint_every: int = setting(200, "steps between checkpoints", ge=1)
+    loader_workers: int = setting(0, "processes that read patches", ge=0)
+
+
+class Recipe(ABC):
+    """How one method is trained.
+
+    Subclasses set the class attributes and write `prepare`, `model_arguments`, `pairs`, `loss` and `card`; the rest
+    has defaults.
+
+    Attributes
+    ----------
+    room, method : str
+        As in the registry's card.
+    model : str
+        Name for `weights.create_model`.
+    lead : str
+        Role whose grid is that of the scene; patches and splits are counted in its pixels.
+    scaled : tuple of str
+        Roles whose values `jitter` multiplies.
+    multiple : int
+        Patch origins and sizes are multiples of it (the ratio of the coarsest role).
+    reach : int
+        How far a value that `pairs` returns draws on its surroundings [lead pixels] (filters, interpolation). Blocks
+        of a large scene are read with this margin, which is then thrown away; it is also the default guard distance.
+    layers : tuple of str
+        Layers to open with each scene (``("pan",)``); scenes then are Datasets.
+    monitor, mode : str
+        Figure of `validate` that picks the best checkpoint, "min" or "max".
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+        An instance of the class's own `Settings`.
+    """
+
+    Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
+    room: ClassVar[str] = ""
+    method: ClassVar[str] = ""
+    model: ClassVar[str] = ""
+    lead: ClassVar[str] = "target"
+    scaled: ClassVar[tuple[str, ...]] = ()
+    multiple: int = 1
+    reach: int = 0
+    layers: ClassVar[tuple[str, ...]] = ()
+    monitor: ClassVar[str] = "loss"
+    mode: ClassVar[str] = "min"
+
+    def __init__(self, settings: TrainingSettings | None = None) -> None:
+        self.settings: Any = settings if settings is not None else self.Settings.make()
+
+    @abstractmethod
+    def prepare(self, scenes: Sequence[Scene]) -> None:
+        """Look at the opened, lazy scenes before anything is read: bands, wavelengths, scale, ratio.
+
+        Called once at the start and again on resume, with the same scenes; must be deterministic.
+
+        Raises
+        ------
+        BandMismatch, BadCube, MissingMetadata
+            The scenes do not fit together or the method.
+        """
+
+    @abstractmethod
+    def model_arguments(self) -> dict[str, Any]:
+        """Constructor arguments of the network, plain values (they go into the card)."""
+
+    @abstractmethod
+    def pairs(self, scene: Scene) -> dict[str, np.ndarray]:
+        """Make the network's inputs and targets from a scene, or a block of one, that is in memory.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Role to float32 array (channel, y, x) in the working scale, NaN where there is no value. The lead has the
+            pixels of `scene`, cropped at the bottom and the right to a multiple of `multiple`; a role on another grid
+            covers the same ground with a whole number of pixels a `multiple`.
+        """
+
+    @abstractmethod
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Scalar to minimise; the forward pass is done here."""
+
+    @abstractmethod
+    def card(self) -> dict[str, Any]:
+        """Fields of `WeightsCard` that only the recipe knows: quantity, scale, mean, std, wavelengths, ratio, preprocessing.
+
+        `learn` adds model, constructor, metrics, trained_on, sha256 and the licence of the user's choice.
+        """
+
+    def validate(self, model: torch.nn.Module, batch: Batch) -> dict[str, float]:
+        """Figures of one batch of validation patches, without gradient; averaged over the patches."""
+        return {"loss": float(self.loss(model, batch))}
+
+    def optimiser(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
+        """The paper's optimiser; Adam by default."""
+        import torch
+
+        s = self.settings
+        return torch.optim.Adam(parameters, lr=s.learning_rate, weight_decay=s.weight_decay)
+
+    def schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
+        """Learning-rate schedule, stepped once an optimiser step; none by default."""
+        return None
+
+    def build(self) -> torch.nn.Module:
+        """The network with fresh weights, to be seeded by the caller."""
+        from torchspectral.weights import create_model
+
+        return create_model(self.model, **self.model_arguments())
+
+    def evaluate(self, model: torch.nn.Module, scene: Scene) -> Mapping[str, float]:
+        """Figures of a whole held-out scene in memory; by default `validate` on all of it as one patch."""
+        import torch
+
+        arrays = self.pairs(scene)
+        batch = {role: torch.from_numpy(np.nan_to_num(a))[None] for role, a in arrays.items()}
+        model.eval()
+        with torch.no_grad():
+            return self.validate(model, batch)
+
+
+def common_bands(scenes: Sequence[Scene], *, tolerance: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Wavelengths and good bands that all scenes share; the usual first line of `Recipe.prepare`.
+
+    Parameters
+    ----------
+    scenes : sequence of Scene
+    tolerance : float
+        Largest difference of a band's wavelength between scenes [nm].
+
+    Returns
+    -------
+    wavelength : ndarray, shape (bands,)
+        Of the bands that are good in every scene [nm].
+    index : ndarray of int, shape (bands,)
+        Their positions in the scenes.
+
+    Raises
+    ------
+    BandMismatch
+        Band counts or wavelengths differ, or no band is good in all scenes.
+    """
+    cubes = [scene["cube"] if isinstance(scene, xr.Dataset) else scene for scene in scenes]
+    first = cubes[0]
+    wave = np.asarray(first["wavelength"].values, dtype=np.float64)
+    good = np.ones(wave.size, dtype=bool)
+    for number, cube in enumerate(cubes, start=1):
+        if cube.sizes["band"] != wave.size:
+            raise BandMismatch(
+                f"scene {number} has {cube.sizes['band']} bands and the first has {wave.size}: "
+                "resample them to one sensor first (torchspectral convert --resample SENSOR)"
+            )
+        other = np.asarray(cube["wavelength"].values, dtype=np.float64)
+        gap = np.abs(other - wave)
+        if np.isfinite(gap).any() and np.nanmax(gap) > tolerance:
+            raise BandMismatch(
+                f"scene {number} lies {np.nanmax(gap):.1f} nm off the first at band {int(np.nanargmax(gap)) + 1}, "
+                f"expected at most {tolerance:g} nm: resample them to one sensor first"
+            )
+        good &= np.asarray(cube["good"].values, dtype=bool) if "good" in cube.coords else True
+    if not good.any():
+        raise BandMismatch("no band is marked good in all scenes: nothing to train on")
+    return wave[good], np.flatnonzero(good)
