@@ -1,17 +1,19 @@
 """Flat binary (band, y, x) arrays on disk, read and written in windows without memory maps.
 
 The one way in which torchspectral touches raw pixels: backend of the ENVI reader and writer and scratch of the
-engine. Only ``pread``/``pwrite`` are used, so that pages of the file never count as memory of the process, several
-threads may share one array, and a full disk is an error instead of a killed process.
+engine. Only ``pread``/``pwrite`` are used, so that pages of the file never count as memory of the process,
+several threads may share one array, and a full disk is an error instead of a killed process.
 
-A window is read in as few calls as its layout allows: one for each band (bsq) or one for all (bil, bip) where the
-window spans whole rows, and otherwise by *sieving*: gaps of at most `GAP` bytes are read along with what is
-wanted, in pieces that stay in the processor's cache, because a call costs as much as copying some kilobytes.
+A window is read in as few calls as its layout allows: one for each band (bsq) or one for all (bil, bip) where
+it spans whole rows, and otherwise by *sieving*: gaps of at most `GAP` bytes are read along with what is wanted,
+in pieces that stay in the processor's cache, because a call costs as much as copying some kilobytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -105,8 +107,8 @@ class RawArray:
             ) from None
         if size < self.offset + self.nbytes:
             raise BrokenProduct(
-                f"{self.path} has {size} bytes, expected {self.offset + self.nbytes} for {self.shape} values of "
-                f"{self.dtype} after {self.offset} bytes: the file is truncated or its header is wrong"
+                f"{self.path} has {size} bytes, expected {self.offset + self.nbytes} for {self.shape} values "
+                f"of {self.dtype} after {self.offset} bytes: the file is truncated or its header is wrong"
             )
 
     @classmethod
@@ -131,7 +133,7 @@ class RawArray:
             with Path(path).open("wb") as file:
                 file.truncate(size)
         except OSError as error:
-            raise _failed(path, error) from error
+            raise output_failed(path, error) from error
         return cls(path, shape, dtype, interleave, offset, byteorder, writable=True)
 
     @property
@@ -146,8 +148,6 @@ class RawArray:
 
     def __repr__(self) -> str:
         return f"<RawArray {self.shape} {self.dtype} {self.interleave} in {self.path.name}>"
-
-    # -- reading -----------------------------------------------------------------------------------------------
 
     def read(self, rows: Axis, cols: Axis, bands: Axis | None = None) -> np.ndarray:
         """Read a window.
@@ -265,7 +265,7 @@ class RawArray:
             line[...] = flat
 
     def _pread(self, buffer: np.ndarray, position: int) -> None:
-        view = memoryview(buffer.reshape(-1).view(np.uint8))
+        view = memoryview(buffer.reshape(-1).view(np.uint8).data)
         done, total, fd = 0, len(view), self._open()
         while done < total:
             try:
@@ -279,8 +279,6 @@ class RawArray:
                     f"{self.path} ended at byte {position + done}: it was cut short while open"
                 )
             done += got
-
-    # -- writing -----------------------------------------------------------------------------------------------
 
     def write(self, row: int, col: int, block: np.ndarray, band: int = 0) -> None:
         """Write a block with its first value at (band, row, col); values are cast to the file's type.
@@ -321,13 +319,13 @@ class RawArray:
                     self._pwrite(native[i, j], place(i, j))
 
     def _pwrite(self, buffer: np.ndarray, position: int) -> None:
-        view = memoryview(buffer.reshape(-1).view(np.uint8))
+        view = memoryview(buffer.reshape(-1).view(np.uint8).data)
         done, total, fd = 0, len(view), self._open()
         while done < total:
             try:
                 done += os.pwrite(fd, view[done : done + _CALL], position + done)
             except OSError as error:
-                raise _failed(self.path, error) from error
+                raise output_failed(self.path, error) from error
 
     def sync(self) -> None:
         """Force what was written onto the disk.
@@ -340,9 +338,7 @@ class RawArray:
         try:
             os.fsync(self._open())
         except OSError as error:
-            raise _failed(self.path, error) from error
-
-    # -- handle ------------------------------------------------------------------------------------------------
+            raise output_failed(self.path, error) from error
 
     def _open(self) -> int:
         if self._fd < 0:
@@ -357,7 +353,7 @@ class RawArray:
                         ) from None
                     except OSError as error:
                         if self.writable:
-                            raise _failed(self.path, error) from error
+                            raise output_failed(self.path, error) from error
                         raise BrokenProduct(f"{self.path} cannot be opened: {error.strerror}") from error
         return self._fd
 
@@ -377,10 +373,8 @@ class RawArray:
     def __del__(self) -> None:
         fd = getattr(self, "_fd", -1)
         if fd >= 0:
-            try:
+            with contextlib.suppress(OSError):
                 os.close(fd)
-            except OSError:
-                pass
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -391,8 +385,6 @@ class RawArray:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
-
-    # -- laziness ----------------------------------------------------------------------------------------------
 
     def lazy(self, dims: tuple[str, str, str] = ("band", "y", "x")) -> xr.Variable:
         """The array as a lazy, uncached, picklable xarray variable."""
@@ -439,11 +431,12 @@ def _runs(indices: np.ndarray, gap: int) -> Iterator[tuple[slice, tuple[int, int
     steps = np.diff(indices)
     cuts = np.flatnonzero((steps < 1) | (steps > 1 + gap)) + 1
     edges = [0, *cuts.tolist(), len(indices)]
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in itertools.pairwise(edges):
         yield slice(first, last), (int(indices[first]), int(indices[last - 1]) + 1)
 
 
-def _failed(path: str | Path, error: OSError) -> OutputFailed:
+def output_failed(path: str | Path, error: OSError) -> OutputFailed:
+    """Turn an error of the system into `OutputFailed` with its reason in words."""
     what = {
         errno.ENOSPC: "the disk is full",
         errno.EDQUOT: "the disk quota is used up",
