@@ -1,12 +1,12 @@
 """Flat binary (band, y, x) arrays on disk, read and written in windows without memory maps.
 
-The one way in which torchspectral touches raw pixels: backend of the ENVI reader and writer and scratch of the
-engine. Only ``pread``/``pwrite`` are used, so that pages of the file never count as memory of the process,
+The one way in which torchspectral touches raw pixels: backend of the ENVI reader and writer and scratch of
+the engine. Only ``pread``/``pwrite`` are used, so that pages of the file never count as memory of the process,
 several threads may share one array, and a full disk is an error instead of a killed process.
 
 A window is read in as few calls as its layout allows: one for each band (bsq) or one for all (bil, bip) where
-it spans whole rows, and otherwise by *sieving*: gaps of at most `GAP` bytes are read along with what is wanted,
-in pieces that stay in the processor's cache, because a call costs as much as copying some kilobytes.
+it spans whole rows, and otherwise by *sieving*: gaps of at most `GAP` bytes are read along with what is
+wanted, in pieces that stay in the processor's cache, because a call costs as much as copying some kilobytes.
 """
 
 from __future__ import annotations
