@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib import metadata, resources
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -79,7 +82,9 @@ def cards() -> dict[tuple[str, str], Card]:
         try:
             for card in _package_cards(entry.value, entry.name):
                 if (card.room, card.name) in found:
-                    get_logger("registry").warning("method %s/%s of %s is hidden by ours", card.room, card.name, entry.value)
+                    get_logger("registry").warning(
+                        "method %s/%s of %s is hidden by ours", card.room, card.name, entry.value
+                    )
                 else:
                     found[card.room, card.name] = card
         except Exception as error:  # a broken plugin must not break listing
@@ -149,6 +154,68 @@ def load_target(target: str) -> Any:
                 f"{target} needs {error.name}, which is not installed: pip install 'torchspectral[{extra}]'"
             ) from error
         raise
+
+
+def settings_table(found: Card) -> list[dict[str, str]]:
+    """Settings of a method: name, type, default, unit, meaning.
+
+    Read from the method's source, so that listing imports no torch; a class whose settings are not written there (a
+    plugin's, say) is imported.
+    """
+    rows = _settings_in_source(*found.target.split(":"))
+    return rows if rows is not None else list(load_target(found.target).Settings.table())
+
+
+def _settings_in_source(module: str, class_name: str) -> list[dict[str, str]] | None:
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    classes = {
+        n.name: n
+        for n in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+        if isinstance(n, ast.ClassDef)
+    }
+    if class_name not in classes:
+        return None
+    named = [n.value for n in classes[class_name].body if _assigns(n, "Settings")]
+    if not named or not isinstance(named[0], ast.Name) or named[0].id not in classes:
+        return None
+    rows: list[dict[str, str]] = []
+    chain = [classes[named[0].id]]
+    while isinstance(base := chain[0].bases[0] if chain[0].bases else None, ast.Name) and base.id in classes:
+        chain.insert(0, classes[base.id])
+    if ast.unparse(chain[0].bases[0]) != "Settings":
+        return None
+    for node in (field for cls in chain for field in cls.body):
+        if (
+            not isinstance(node, ast.AnnAssign)
+            or not isinstance(node.value, ast.Call)
+            or not isinstance(node.target, ast.Name)
+        ):
+            continue
+        if ast.unparse(node.value.func) != "setting":
+            return None
+        given = dict(zip(("default", "description", "unit"), node.value.args, strict=False))
+        given |= {k.arg: k.value for k in node.value.keywords if k.arg in ("default", "description", "unit")}
+        text = {name: ast.literal_eval(value) for name, value in given.items() if name != "default"}
+        rows.append(
+            {
+                "name": node.target.id,
+                "type": ast.unparse(node.annotation),
+                "default": ast.unparse(given["default"]),
+                "unit": text.get("unit", ""),
+                "meaning": text.get("description", ""),
+            }
+        )
+    return rows
+
+
+def _assigns(node: ast.stmt, name: str) -> TypeGuard[ast.Assign | ast.AnnAssign]:
+    if isinstance(node, ast.AnnAssign):
+        return isinstance(node.target, ast.Name) and node.target.id == name
+    return isinstance(node, ast.Assign) and any(
+        isinstance(t, ast.Name) and t.id == name for t in node.targets
+    )
 
 
 def create(room: str, name: str, settings: dict[str, Any] | None = None) -> Any:

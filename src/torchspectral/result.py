@@ -15,6 +15,10 @@ class Report:
     ----------
     method : str
         ``room/name`` of the method, or the verb.
+    inputs : dict
+        Path (or a description) of what stood in each role.
+    options : dict
+        How the engine was asked to run (bands, tile, dtype), where it is not the default.
     settings : dict
         All settings with their values.
     dropped, filled, scaled, resampled : list of str
@@ -29,11 +33,16 @@ class Report:
         Peak anonymous memory of this process during the call [bytes]; 0 where the system does not tell.
     weights, licence : str
         Name and licence of the weights used.
+    seed : int or None
+    device, version : str
+        Where it ran, and the version of torchspectral.
     history : list of str
         One line for each operation since the product was opened.
     """
 
     method: str = ""
+    inputs: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
     filled: list[str] = field(default_factory=list)
@@ -47,6 +56,7 @@ class Report:
     licence: str = ""
     seed: int | None = None
     device: str = ""
+    version: str = ""
     history: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,0 +1,5 @@
+"""The command line: a file per verb."""
+
+from torchspectral.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,5 @@
+"""``python -m torchspectral``."""
+
+from torchspectral.cli.app import main
+
+main()

@@ -1,0 +1,5 @@
+"""``python -m torchspectral.cli``."""
+
+from torchspectral.cli.app import main
+
+main()

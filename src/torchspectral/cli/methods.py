@@ -1,0 +1,62 @@
+"""`torchspectral methods`: what exists, without importing any of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from torchspectral.cli.options import Json
+
+
+def methods(
+    room: Annotated[
+        str | None, typer.Argument(help="Room, such as sharpening, or io for the readers.")
+    ] = None,
+    method: Annotated[str | None, typer.Argument(help="Method, for its settings.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List methods; with a room and a method, everything known about it.
+
+    Example: torchspectral methods sharpening gsa
+    """
+    from torchspectral import registry
+    from torchspectral.cli.show import facts, print_json, table
+
+    if room == "io":
+        from torchspectral.io import reader_cards
+
+        rows = reader_cards()
+        if as_json:
+            print_json(rows)
+        else:
+            table(rows)
+        return
+    if room is None or method is None:
+        cards = registry.methods(room)
+        if as_json:
+            print_json([card.model_dump() for card in cards])
+            return
+        table(
+            [
+                {
+                    "room": c.room,
+                    "method": c.name,
+                    "title": c.title,
+                    "year": c.year,
+                    "scope": c.scope,
+                    "needs": c.needs,
+                }
+                for c in cards
+            ]
+        )
+        return
+    card = registry.card(room, method)
+    settings = registry.settings_table(card)
+    if as_json:
+        print_json({**card.model_dump(), "settings": settings})
+        return
+    facts({k: v for k, v in card.model_dump().items() if v not in ("", [], None)})
+    if settings:
+        typer.echo("")
+        table(settings)

@@ -1,0 +1,183 @@
+"""Options that mean the same in every verb."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+import yaml
+
+from torchspectral.errors import BadSettings, ProductNotFound
+
+
+def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Make the values of a YAML file the defaults of the command; reads `OUT.run.yaml` as well."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise ProductNotFound(
+            f"{path} does not exist: expected a YAML file with option names, such as OUT.run.yaml"
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise BadSettings(f"{path} holds {type(values).__name__}, expected a map of option names")
+    values = {**(values.pop("options", None) or {}), **values}
+    values["method"] = str(values.get("method", "")).rpartition("/")[2] or None
+    settings = values.pop("settings", None) or {}
+    values["set"] = [
+        f"{name}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"
+        for name, value in settings.items()
+    ]
+    known = {p.name for p in ctx.command.params}
+    names = {"set": "settings", "json": "as_json"}
+    ctx.default_map = {
+        names.get(k, k): v for k, v in values.items() if names.get(k, k) in known and v is not None
+    }
+    return path
+
+
+Scene = Annotated[Path, typer.Argument(help="Product: file, folder or ZIP.", show_default=False)]
+Scenes = Annotated[
+    list[Path],
+    typer.Argument(help="Products, folders of products, or a .txt list of paths.", show_default=False),
+]
+Out = Annotated[
+    Path, typer.Option("--output", "-o", help="File for the main value, or DIR/ for all.", show_default=False)
+]
+Method = Annotated[str, typer.Option("--method", "-m", help="Method; see `torchspectral methods`.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Setting of the method, FIELD=VALUE; repeat for more.")
+]
+Weights = Annotated[str | None, typer.Option("--weights", help="Weights: a file or a name.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="YAML with options, such as OUT.run.yaml.", callback=_read_config, is_eager=True
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave inputs alone whose output exists.")
+]
+Bands = Annotated[str, typer.Option("--bands", help='"good", "all", or numbers from 1: 1-50,60.')]
+Bbox = Annotated[
+    tuple[float, float, float, float] | None,
+    typer.Option("--bbox", help="West south east north in the scene's CRS."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a method is run over a scene."""
+
+    bands: Bands = "good"
+    bbox: Bbox = None
+    mask: Annotated[
+        str | None, typer.Option("--mask", help='"clear" (the product\'s own flags) or a mask file.')
+    ] = None
+    seed: Seed = 0
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto"
+    workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 1
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Address of a Dask scheduler.")] = None
+    tile: Annotated[str | None, typer.Option("--tile", help="Tile size, ROWSxCOLS.")] = None
+    batch: Annotated[int, typer.Option("--batch", help="Tiles per batch.", min=1)] = 1
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, or int16 for scaled integers.")] = (
+        None
+    )
+    overwrite: Overwrite = False
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a half-done output.")] = False
+    dry_run: DryRun = False
+    config: Config = None
+
+    def as_options(self) -> dict[str, Any]:
+        """Keywords for the Python verbs."""
+        return {
+            "bands": parse_bands(self.bands),
+            "seed": self.seed,
+            "device": self.device,
+            "workers": self.workers,
+            "cluster": self.cluster,
+            "tile": parse_tile(self.tile),
+            "batch": self.batch,
+            "dtype": self.dtype,
+            "overwrite": self.overwrite,
+            "resume": self.resume,
+        }
+
+
+def with_engine(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb that takes `engine: Engine` one command-line option for each field."""
+    hints = get_type_hints(Engine, include_extras=True)
+    extra = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(Engine)
+    ]
+    signature = inspect.signature(function, eval_str=True)
+    own = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for p in signature.parameters.values()
+        if p.name != "engine"
+    ]
+
+    @functools.wraps(function)
+    def verb(**values: Any) -> Any:
+        chosen = Engine(**{f.name: values.pop(f.name) for f in fields(Engine)})
+        return function(engine=chosen, **values)
+
+    verb.__signature__ = inspect.Signature(own + extra)  # type: ignore[attr-defined]
+    verb.__annotations__ = {p.name: p.annotation for p in own + extra}
+    del verb.__wrapped__
+    return verb
+
+
+def parse_bands(text: str) -> str | list[int]:
+    """Read "good", "all" or 1-based numbers and ranges into 0-based indices.
+
+    Raises
+    ------
+    BadSettings
+        Anything else.
+    """
+    if text in ("good", "all"):
+        return text
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if (
+            not first.isdigit()
+            or (dash and not last.isdigit())
+            or int(first) < 1
+            or (dash and int(last) < int(first))
+        ):
+            raise BadSettings(
+                f"cannot read --bands {text!r}: expected good, all, or numbers from 1 such as 1-50,60"
+            )
+        found += range(int(first) - 1, int(last or first))
+    return found
+
+
+def parse_tile(text: str | None) -> tuple[int, int] | None:
+    """Read "256" or "256x512" as rows and columns.
+
+    Raises
+    ------
+    BadSettings
+        Not one or two positive numbers.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if not 1 <= len(parts) <= 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+        raise BadSettings(f"cannot read --tile {text!r}: expected ROWSxCOLS such as 256x256")
+    return int(parts[0]), int(parts[-1])

@@ -1,0 +1,62 @@
+"""`torchspectral train`: fit a network and keep it as weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchspectral.cli.options import Config, Json, Out, Overwrite, Seed, Settings
+
+
+def train(
+    task: Annotated[str, typer.Argument(help="Verb to train for, such as sharpen.", show_default=False)],
+    output: Out,
+    data: Annotated[
+        list[Path], typer.Option("--data", help="Scenes, folders of scenes or .txt lists; repeat for more.")
+    ],
+    method: Annotated[str, typer.Option("--method", "-m", help="Method; see `torchspectral methods`.")],
+    *,
+    settings: Settings = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", help="Passes over the data; the paper's number by default.", min=1),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Optimiser steps, in place of epochs.", min=1)
+    ] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="float32 or bf16.")] = "float32",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with this run.")] = False,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network; the run folder holds weights, curves and metrics, and can be resumed.
+
+    Example: torchspectral train sharpen --method hyperpnn --data scenes/ -o runs/hyperpnn
+    """
+    from torchspectral.cli.batch import expand
+    from torchspectral.cli.show import print_result, progress_bar
+    from torchspectral.learn.train import train as run
+    from torchspectral.settings import parse_pairs
+
+    with progress_bar("train") as progress:
+        result = run(
+            task,
+            method,
+            expand(data),
+            out=output,
+            settings=parse_pairs(settings or []),
+            epochs=epochs,
+            steps=steps,
+            seed=seed,
+            device=device,
+            precision=precision,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    print_result(result, as_json)

@@ -1,0 +1,61 @@
+"""An RGB picture of a scene of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xarray as xr
+
+from torchspectral.errors import BadSettings, OutputExists
+from torchspectral.result import Report, Result
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".webp")
+
+
+def save_quicklook(
+    cube: xr.DataArray,
+    path: str | Path,
+    *,
+    wavelengths: tuple[float, float, float] | None = None,
+    size: int = 2048,
+    overwrite: bool = False,
+) -> Result:
+    """Write a picture stretched between the 2nd and 98th percentile of each colour; nodata is transparent in PNG.
+
+    Parameters
+    ----------
+    wavelengths : tuple of float, optional
+        Red, green and blue [nm]; the sensor's usual choice, else true colour, by default.
+    size : int
+        Longest side of the picture [pixels]; larger scenes are thinned out while reading.
+
+    Raises
+    ------
+    BadSettings
+        The suffix is no picture format.
+    OutputExists
+    """
+    from matplotlib.image import imsave
+
+    target = Path(path)
+    if target.suffix.lower() not in SUFFIXES:
+        raise BadSettings(f"cannot write a picture as {target.name!r}: expected one of {', '.join(SUFFIXES)}")
+    if target.exists() and not overwrite:
+        raise OutputExists(f"{target} exists: choose another name or ask to overwrite")
+    step = max(1, -(-max(cube.sizes["y"], cube.sizes["x"]) // size))
+    thin = cube.isel(y=slice(None, None, step), x=slice(None, None, step))
+    picture = thin.hsi.rgb(wavelengths=wavelengths)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.stem}.partial{target.suffix}")
+    try:
+        imsave(part, picture[..., :3] if target.suffix.lower() in (".jpg", ".jpeg") else picture)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    report = Report(method="quicklook", inputs={"cube": ", ".join(cube.attrs.get("source", []))})
+    report.notes.append(
+        f"every {step}th pixel, {picture.shape[1]} x {picture.shape[0]}"
+        if step > 1
+        else f"{picture.shape[1]} x {picture.shape[0]} pixels"
+    )
+    return Result({"picture": picture}, report, {"picture": str(target)})
