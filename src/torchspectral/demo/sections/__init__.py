@@ -1,0 +1,1 @@
+"""One file a section; a new task adds its own."""

@@ -1,0 +1,121 @@
+"""The command: help, exit codes, lazy imports, batches."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+
+import torchspectral as ts
+from torchspectral.cli import main
+from torchspectral.cli.app import VERBS
+from torchspectral.cli.options import parse_bands, parse_tile
+from torchspectral.errors import BadSettings
+from torchspectral.geo.grids import place
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    cube = ts.make_cube(
+        rng.random((6, 20, 24), np.float32),
+        wavelength=np.linspace(450, 900, 6),
+        fwhm=np.full(6, 10.0),
+        quantity="reflectance",
+    )
+    path = tmp_path / "scene.tif"
+    ts.save(place(cube, Affine(30, 0, 362175, 0, -30, 5809965), 32633), path)
+    return path
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(w) for w in words])
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "simulate wald", "bench sharpen", "weights inspect"])
+def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*verb.split(), "--help") == 0
+    text = capsys.readouterr().out
+    assert "Example:" in text or "Commands:" in text
+
+
+@pytest.mark.parametrize("words", [["--help"], ["methods"], ["methods", "sharpening", "gsa"], ["methods", "io"], ["info"]])
+def test_listing_imports_no_torch(words: list[str], scene: Path) -> None:
+    words = [*words, str(scene)] if words == ["info"] else words
+    code = (
+        "import sys\nfrom torchspectral.cli import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit as s:\n    assert not s.code, s.code\n"
+        "heavy = {'torch', 'lightning', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_info_json(scene: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info", scene, "--json", "--stats") == 0
+    known = json.loads(capsys.readouterr().out)
+    assert known["crs"].endswith("32633") and len(known["stats"]) == 6
+    values = ts.open(scene).values
+    assert known["stats"][2]["mean"] == pytest.approx(values[2].mean(), rel=1e-5)
+    assert known["stats"][2]["std"] == pytest.approx(values[2].std(), rel=1e-4)
+
+
+def test_convert_quicklook_spectrum(scene: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.hdr"
+    assert run("convert", scene, "-o", out, "--bands", "1-3,6") == 0
+    np.testing.assert_array_equal(ts.open(out).values, ts.open(scene).values[[0, 1, 2, 5]])
+    assert run("quicklook", scene, "-o", tmp_path / "rgb.png") == 0
+    assert (tmp_path / "rgb.png").stat().st_size > 500
+    assert run("spectrum", scene, "--at", 362190, 5809950, "-o", tmp_path / "s.csv") == 0
+    assert run("spectrum", scene, "--at", 0, 0, "--pixel", "-o", tmp_path / "s.png") == 0
+    assert (tmp_path / "s.png").stat().st_size > 500
+
+
+def test_batch_tells_failures_at_the_end(scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.tif").write_bytes(b"II*\x00nothing")
+    lines = tmp_path / "list.txt"
+    lines.write_text("scene.tif\nbad.tif\n")
+    assert run("convert", lines, "-o", tmp_path / "many") == 2
+    said = capfd.readouterr()
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert [r["status"] for r in rows] == ["done", "failed"]
+    assert "1 of 2" in said.err
+    assert run("convert", lines, "-o", tmp_path / "many", "--skip-existing") == 2
+    assert json.loads(capfd.readouterr().out.splitlines()[0])["status"] == "skipped"
+
+
+def test_a_bug_exits_with_one(monkeypatch: pytest.MonkeyPatch, scene: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import torchspectral.io
+
+    def broken(path: object) -> None:
+        raise ZeroDivisionError("inside")
+
+    monkeypatch.setattr(torchspectral.io, "describe", broken, raising=False)
+    assert run("info", scene) == 1
+    assert "bug" in capfd.readouterr().err
+
+
+def test_config_repeats_a_run(scene: Path, tmp_path: Path) -> None:
+    first = tmp_path / "a.tif"
+    assert run("restore", scene, "-o", first, "--set", "components=3") == 0
+    recipe = tmp_path / "a.tif.run.yaml"
+    assert recipe.is_file()
+    assert run("restore", scene, "-o", tmp_path / "b.tif", "--config", recipe) == 0
+    np.testing.assert_array_equal(ts.open(first).values, ts.open(tmp_path / "b.tif").values)
+
+
+def test_parsing() -> None:
+    assert parse_bands("1-3,5") == [0, 1, 2, 4]
+    assert parse_tile("64x32") == (64, 32)
+    for text in ("0", "3-1", "a", ""):
+        with pytest.raises(BadSettings):
+            parse_bands(text)
+    with pytest.raises(BadSettings):
+        parse_tile("0x3")
