@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from parity_case import Case, Unsupported
 
+from torchspectral import metrics
 from torchspectral.ops import filters, interpolate, mtf, resize
 
 
@@ -32,10 +33,37 @@ def _operators(case: Case) -> dict:
     }
 
 
+def _metrics(case: Case) -> dict:
+    gt, ms, ms_lr, pan = case.tensors("gt", "ms", "ms_lr", "pan", dtype="float64")
+    pan, r = pan[None], case.constructor["ratio"]
+    out = ms + 0.5 * (pan - pan.mean()) - 0.3 * (ms.mean(0, keepdim=True) - ms.mean())
+    cut = (slice(None), slice(10, -11), slice(10, -11))
+    ergas, q2n = metrics.ERGAS(r).update(out, gt), metrics.Q2n(rounding=True).update(out, gt)
+    kinds = [metrics.ERGAS(r), metrics.SAM(), metrics.Q2n(rounding=True)]
+    full = metrics.qnr(out, ms_lr, pan, normalize=False, rounding=True, offset=3)
+    rho = metrics.d_rho(out, pan, r)
+    return {
+        "ergas": ergas.compute(),
+        "ergas_bands": ergas.bands()[None],
+        "sam_deg": metrics.measure(metrics.SAM(), out, gt),
+        "q2n": q2n.compute(),
+        "q2n_map": q2n.map()[None],
+        "evaluation_rr": [metrics.measure(k, out[cut].clamp(0, 65536), gt[cut]) for k in kinds],
+        "evaluation_fr": [full["D_lambda"], full["D_sR"], full["QNR"]],
+        "uqi_bands": metrics.UQI(32).update(out, gt).bands()[None],
+        "d_rho": rho.mean(),
+        "d_rho_bands": rho[None],
+        "d_s": [metrics.d_s(out, ms_lr, pan)],
+        "d_sr": metrics.d_sr(out, pan),
+    }
+
+
 def run(case: Case) -> dict:
     """Compute the outputs of one case."""
     if case.name.startswith("mtf_kernels"):
         return _kernels(case)
+    if case.name.startswith("metrics"):
+        return _metrics(case)
     if "operators" in case.constructor:
         return _operators(case)
     raise Unsupported(f"{case.name} is not built")
