@@ -79,9 +79,7 @@ def make_cube(
         "wavelength": _per_band("wavelength", wavelength, bands, np.float64, np.nan),
         "fwhm": _per_band("fwhm", fwhm, bands, np.float64, np.nan),
         "good": _per_band("good", good, bands, np.bool_, True),
-        "number": _per_band(
-            "number", np.arange(1, bands + 1) if number is None else number, bands, np.int64, 0
-        ),
+        "number": _per_band("number", np.arange(1, bands + 1) if number is None else number, bands, np.int64, 0),
         "detector": _per_band("detector", detector, bands, np.str_, ""),
     }
     # Pixel centres counted from the outer corner: the grid of an image that lies nowhere.
@@ -118,13 +116,9 @@ def check_cube(cube: Any, *, what: str = "cube") -> xr.DataArray:
         With what was got and what was expected.
     """
     if not isinstance(cube, xr.DataArray):
-        raise BadCube(
-            f"got {type(cube).__name__} as {what}, expected an xarray.DataArray with dims (band, y, x)"
-        )
+        raise BadCube(f"got {type(cube).__name__} as {what}, expected an xarray.DataArray with dims (band, y, x)")
     if cube.dims not in (DIMS, ("time", *DIMS)):
-        raise BadCube(
-            f"got dims {cube.dims} as {what}, expected (band, y, x): use .transpose('band', 'y', 'x')"
-        )
+        raise BadCube(f"got dims {cube.dims} as {what}, expected (band, y, x): use .transpose('band', 'y', 'x')")
     if 0 in cube.shape:
         raise BadCube(f"got an empty {what} of shape {cube.shape}, expected at least one band and one pixel")
     if cube.dtype.kind not in "iuf":
@@ -154,15 +148,11 @@ def make_layers(
     """
     array = data if hasattr(data, "ndim") else np.asarray(data)
     if array.ndim != 3 or array.shape[0] != len(layers):
-        raise BadCube(
-            f"got layers of shape {tuple(array.shape)} and {len(layers)} names, expected (layer, y, x)"
-        )
+        raise BadCube(f"got layers of shape {tuple(array.shape)} and {len(layers)} names, expected (layer, y, x)")
     out = xr.DataArray(array, dims=("layer", "y", "x"), coords={"layer": [str(n) for n in layers]}, name=name)
     if like is not None:
         if out.shape[-2:] != like.shape[-2:]:
-            raise BadCube(
-                f"got layers of {out.shape[-2:]} pixels, expected {like.shape[-2:]} as the cube they lie on"
-            )
+            raise BadCube(f"got layers of {out.shape[-2:]} pixels, expected {like.shape[-2:]} as the cube they lie on")
         ground = {key: c for key, c in like.coords.items() if set(c.dims) <= {"y", "x"}}
         out = out.assign_coords(ground)
         if "glt" in like.attrs:

@@ -171,9 +171,7 @@ def _settings_in_source(module: str, class_name: str) -> list[dict[str, str]] | 
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None
     classes = {
-        n.name: n
-        for n in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
-        if isinstance(n, ast.ClassDef)
+        n.name: n for n in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body if isinstance(n, ast.ClassDef)
     }
     if class_name not in classes:
         return None
@@ -213,9 +211,7 @@ def _settings_in_source(module: str, class_name: str) -> list[dict[str, str]] | 
 def _assigns(node: ast.stmt, name: str) -> TypeGuard[ast.Assign | ast.AnnAssign]:
     if isinstance(node, ast.AnnAssign):
         return isinstance(node.target, ast.Name) and node.target.id == name
-    return isinstance(node, ast.Assign) and any(
-        isinstance(t, ast.Name) and t.id == name for t in node.targets
-    )
+    return isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
 
 
 def create(room: str, name: str, settings: dict[str, Any] | None = None) -> Any:

@@ -31,9 +31,7 @@ def setting(default: Any, description: str, unit: str = "", **limits: Any) -> An
 class Settings(BaseModel):
     """Base of all settings: frozen, no unknown fields, every error a `BadSettings`."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=False)
 
     @classmethod
     def make(cls, values: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
@@ -99,7 +97,5 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, Any]:
         try:
             values[name.strip()] = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise BadSettings(
-                f"cannot read the value of setting {pair!r}: expected a YAML scalar or list"
-            ) from None
+            raise BadSettings(f"cannot read the value of setting {pair!r}: expected a YAML scalar or list") from None
     return values

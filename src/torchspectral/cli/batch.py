@@ -71,9 +71,7 @@ def outputs_for(inputs: Sequence[Path], out: Path, suffix: str) -> list[Path]:
         Several inputs and an output that looks like one file, or two inputs of the same name.
     """
     if len(inputs) == 1:
-        return [
-            out / f"{inputs[0].stem}{suffix}" if out.is_dir() and suffix and out.suffix != suffix else out
-        ]
+        return [out / f"{inputs[0].stem}{suffix}" if out.is_dir() and suffix and out.suffix != suffix else out]
     if out.suffix and not out.is_dir():
         raise BadSettings(
             f"got {len(inputs)} inputs and one output file {out}: expected a folder, such as -o {out.stem}/"

@@ -9,9 +9,7 @@ import typer
 
 from torchspectral.cli.options import Config, Json, Out, Overwrite, Seed, Settings
 
-app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Compare methods on a scene: tables and figures."
-)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare methods on a scene: tables and figures.")
 
 
 @app.command()
@@ -24,9 +22,7 @@ def sharpen(
         Path | None,
         typer.Argument(help="PAN image; else the product's own, else simulated.", show_default=False),
     ] = None,
-    method: Annotated[
-        str, typer.Option("--method", "-m", help='Methods, comma-separated, or "all".')
-    ] = "all",
+    method: Annotated[str, typer.Option("--method", "-m", help='Methods, comma-separated, or "all".')] = "all",
     ratio: Annotated[
         int | None,
         typer.Option("--ratio", help="Resolution ratio; that of the pair by default, else 4.", min=2),

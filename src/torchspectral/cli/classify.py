@@ -17,12 +17,8 @@ def classify(
     *,
     settings: Settings = None,
     engine: Engine,
-    library: Annotated[
-        Path | None, typer.Option("--library", help="Reference spectra (.sli or CSV).")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option("--labels", help="Class raster to learn the spectra from.")
-    ] = None,
+    library: Annotated[Path | None, typer.Option("--library", help="Reference spectra (.sli or CSV).")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="Class raster to learn the spectra from.")] = None,
     method: Method = "sam",
     skip_existing: SkipExisting = False,
     as_json: Json = False,

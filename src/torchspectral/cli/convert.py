@@ -22,12 +22,8 @@ def convert(
     mask: Annotated[
         str | None, typer.Option("--mask", help='"clear" (the product\'s own flags) or a mask file.')
     ] = None,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float32, or int16 for scaled integers.")
-    ] = None,
-    keep_geometry: Annotated[
-        bool, typer.Option("--keep-geometry", help="Do not orthorectify a swath.")
-    ] = False,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, or int16 for scaled integers.")] = None,
+    keep_geometry: Annotated[bool, typer.Option("--keep-geometry", help="Do not orthorectify a swath.")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 1,
     overwrite: Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a half-done output.")] = False,

@@ -11,9 +11,7 @@ from torchspectral.cli.options import Out, Overwrite
 
 def demo(
     output: Out,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="Sections to run; repeat for more.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Sections to run; repeat for more.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Run each task on real scenes and write COGs, a panel of pictures and an HTML report.

@@ -11,9 +11,7 @@ from torchspectral.cli.options import Scenes
 
 def info(
     scenes: Scenes,
-    stats: Annotated[
-        bool, typer.Option("--stats", help="Also read the pixels: statistics of each band.")
-    ] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Also read the pixels: statistics of each band.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line a product.")] = False,
 ) -> None:
     """Sensor, level, quantity, bands, grid, CRS, time and layers of products.

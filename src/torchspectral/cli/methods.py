@@ -10,9 +10,7 @@ from torchspectral.cli.options import Json
 
 
 def methods(
-    room: Annotated[
-        str | None, typer.Argument(help="Room, such as sharpening, or io for the readers.")
-    ] = None,
+    room: Annotated[str | None, typer.Argument(help="Room, such as sharpening, or io for the readers.")] = None,
     method: Annotated[str | None, typer.Argument(help="Method, for its settings.")] = None,
     as_json: Json = False,
 ) -> None:

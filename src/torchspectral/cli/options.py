@@ -20,9 +20,7 @@ def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     if not path.is_file():
-        raise ProductNotFound(
-            f"{path} does not exist: expected a YAML file with option names, such as OUT.run.yaml"
-        )
+        raise ProductNotFound(f"{path} does not exist: expected a YAML file with option names, such as OUT.run.yaml")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -33,14 +31,11 @@ def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     values["method"] = str(values.get("method", "")).rpartition("/")[2] or None
     settings = values.pop("settings", None) or {}
     values["set"] = [
-        f"{name}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"
-        for name, value in settings.items()
+        f"{name}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for name, value in settings.items()
     ]
     known = {p.name for p in ctx.command.params}
     names = {"set": "settings", "json": "as_json"}
-    ctx.default_map = {
-        names.get(k, k): v for k, v in values.items() if names.get(k, k) in known and v is not None
-    }
+    ctx.default_map = {names.get(k, k): v for k, v in values.items() if names.get(k, k) in known and v is not None}
     return path
 
 
@@ -60,15 +55,11 @@ Weights = Annotated[str | None, typer.Option("--weights", help="Weights: a file 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Config = Annotated[
     Path | None,
-    typer.Option(
-        "--config", help="YAML with options, such as OUT.run.yaml.", callback=_read_config, is_eager=True
-    ),
+    typer.Option("--config", help="YAML with options, such as OUT.run.yaml.", callback=_read_config, is_eager=True),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
-SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Leave inputs alone whose output exists.")
-]
+SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave inputs alone whose output exists.")]
 Bands = Annotated[str, typer.Option("--bands", help='"good", "all", or numbers from 1: 1-50,60.')]
 Bbox = Annotated[
     tuple[float, float, float, float] | None,
@@ -83,18 +74,16 @@ class Engine:
 
     bands: Bands = "good"
     bbox: Bbox = None
-    mask: Annotated[
-        str | None, typer.Option("--mask", help='"clear" (the product\'s own flags) or a mask file.')
-    ] = None
+    mask: Annotated[str | None, typer.Option("--mask", help='"clear" (the product\'s own flags) or a mask file.')] = (
+        None
+    )
     seed: Seed = 0
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto"
     workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 1
     cluster: Annotated[str | None, typer.Option("--cluster", help="Address of a Dask scheduler.")] = None
     tile: Annotated[str | None, typer.Option("--tile", help="Tile size, ROWSxCOLS.")] = None
     batch: Annotated[int, typer.Option("--batch", help="Tiles per batch.", min=1)] = 1
-    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, or int16 for scaled integers.")] = (
-        None
-    )
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, or int16 for scaled integers.")] = None
     overwrite: Overwrite = False
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a half-done output.")] = False
     dry_run: DryRun = False
@@ -124,11 +113,7 @@ def with_engine(function: Callable[..., Any]) -> Callable[..., Any]:
         for f in fields(Engine)
     ]
     signature = inspect.signature(function, eval_str=True)
-    own = [
-        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for p in signature.parameters.values()
-        if p.name != "engine"
-    ]
+    own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values() if p.name != "engine"]
 
     @functools.wraps(function)
     def verb(**values: Any) -> Any:
@@ -154,15 +139,8 @@ def parse_bands(text: str) -> str | list[int]:
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if (
-            not first.isdigit()
-            or (dash and not last.isdigit())
-            or int(first) < 1
-            or (dash and int(last) < int(first))
-        ):
-            raise BadSettings(
-                f"cannot read --bands {text!r}: expected good, all, or numbers from 1 such as 1-50,60"
-            )
+        if not first.isdigit() or (dash and not last.isdigit()) or int(first) < 1 or (dash and int(last) < int(first)):
+            raise BadSettings(f"cannot read --bands {text!r}: expected good, all, or numbers from 1 such as 1-50,60")
         found += range(int(first) - 1, int(last or first))
     return found
 

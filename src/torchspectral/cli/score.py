@@ -13,9 +13,7 @@ from torchspectral.cli.options import Json
 def score(
     output: Annotated[Path, typer.Argument(help="What a method made.", show_default=False)],
     truth: Annotated[Path, typer.Argument(help="The truth.", show_default=False)],
-    ratio: Annotated[
-        int, typer.Option("--ratio", help="Resolution ratio of a sharpening (for ERGAS).", min=1)
-    ] = 1,
+    ratio: Annotated[int, typer.Option("--ratio", help="Resolution ratio of a sharpening (for ERGAS).", min=1)] = 1,
     crop: Annotated[int, typer.Option("--crop", help="Pixels to leave out at each edge.", min=0)] = 0,
     as_json: Json = False,
 ) -> None:

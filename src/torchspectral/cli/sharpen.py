@@ -35,8 +35,6 @@ def sharpen(
 
     def call(cube, **options):  # type: ignore[no-untyped-def]
         finer = open_product(pan) if pan else open_product(scene, layers=("pan",))["pan"]
-        return run(
-            cube, finer, method=method, settings=parse_pairs(settings or []), weights=weights, **options
-        )
+        return run(cube, finer, method=method, settings=parse_pairs(settings or []), weights=weights, **options)
 
     run_verb("sharpening", method, [scene], output, engine, call, as_json=as_json, inputs={"pan": pan})

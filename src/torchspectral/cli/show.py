@@ -33,7 +33,7 @@ def finite(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, list | tuple):
         return [finite(v) for v in value]
-    if isinstance(value, float) and not (value - value == 0):
+    if isinstance(value, float) and value - value != 0:
         return None
     return value
 
@@ -94,11 +94,13 @@ def progress_bar(label: str = "") -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        Progress as Bars,
         TaskID,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
+    )
+    from rich.progress import (
+        Progress as Bars,
     )
 
     columns = (

@@ -17,9 +17,7 @@ def spectrum(
         tuple[float, float] | None,
         typer.Option("--at", help="X Y in the scene's CRS; column and row where it has none."),
     ] = None,
-    points: Annotated[
-        Path | None, typer.Option("--points", help="CSV of name,x,y lines for several places.")
-    ] = None,
+    points: Annotated[Path | None, typer.Option("--points", help="CSV of name,x,y lines for several places.")] = None,
     lonlat: Annotated[bool, typer.Option("--lonlat", help="X Y are longitude and latitude.")] = False,
     pixel: Annotated[bool, typer.Option("--pixel", help="X Y are column and row, from 0.")] = False,
     overwrite: Overwrite = False,

@@ -23,9 +23,7 @@ def train(
         int | None,
         typer.Option("--epochs", help="Passes over the data; the paper's number by default.", min=1),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", help="Optimiser steps, in place of epochs.", min=1)
-    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Optimiser steps, in place of epochs.", min=1)] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="float32 or bf16.")] = "float32",

@@ -17,9 +17,7 @@ def unmix(
     *,
     settings: Settings = None,
     engine: Engine,
-    k: Annotated[
-        int | None, typer.Option("-k", "--endmembers-count", help="Number of endmembers.", min=1)
-    ] = None,
+    k: Annotated[int | None, typer.Option("-k", "--endmembers-count", help="Number of endmembers.", min=1)] = None,
     library: Annotated[
         Path | None,
         typer.Option("--library", "--endmembers", help="Spectra (.sli or CSV) in place of extracted ones."),

@@ -9,9 +9,7 @@ import typer
 
 from torchspectral.cli.options import Json, Out, Overwrite
 
-app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Trained networks: list, inspect, add, convert."
-)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Trained networks: list, inspect, add, convert.")
 
 
 @app.command("list")
@@ -66,9 +64,7 @@ def add(
 
 @app.command()
 def convert(
-    file: Annotated[
-        Path, typer.Argument(help="Foreign file, a pickled module included.", show_default=False)
-    ],
+    file: Annotated[Path, typer.Argument(help="Foreign file, a pickled module included.", show_default=False)],
     output: Out,
     overwrite: Overwrite = False,
 ) -> None:

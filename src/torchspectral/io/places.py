@@ -119,9 +119,7 @@ def _picture(spectra: xr.DataArray, cube: xr.DataArray, target: Path) -> None:
     good = cube["good"].values & (known if known.any() else True)
     order = np.argsort(across, kind="stable")
     for name, values in zip(spectra["spectrum"].values, spectra.values, strict=True):
-        axes.plot(
-            across[order], np.where(good, values.astype(float), np.nan)[order], label=str(name), linewidth=1.2
-        )
+        axes.plot(across[order], np.where(good, values.astype(float), np.nan)[order], label=str(name), linewidth=1.2)
     axes.set_xlabel("wavelength [nm]" if known.any() else "band")
     unit = spectra.attrs.get("units", "1")
     axes.set_ylabel(f"{spectra.attrs.get('quantity', 'value')}{'' if unit == '1' else f' [{unit}]'}")

@@ -73,9 +73,7 @@ def band_statistics(cube: xr.DataArray, *, progress: Progress = no_progress) -> 
     return [
         {
             "band": int(cube["number"].values[b]) if "number" in cube.coords else b + 1,
-            "wavelength": float(cube["wavelength"].values[b])
-            if "wavelength" in cube.coords
-            else float("nan"),
+            "wavelength": float(cube["wavelength"].values[b]) if "wavelength" in cube.coords else float("nan"),
             "good": bool(cube["good"].values[b]) if "good" in cube.coords else True,
             "min": float(low[b]) if seen[b] else float("nan"),
             "mean": float(mean[b]) if seen[b] else float("nan"),
