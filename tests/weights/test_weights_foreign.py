@@ -122,7 +122,7 @@ def test_memo_bomb_does_not_allocate(tmp_path: Path) -> None:
         read_foreign(tmp_path / "x.pkl")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_damaged_files_end_in_a_typed_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("damaged")
@@ -146,3 +146,20 @@ def test_part_is_chosen(tmp_path: Path) -> None:
         weights.convert(tmp_path / "gan.pt", tmp_path / "a.safetensors")
     out = weights.convert(tmp_path / "gan.pt", tmp_path / "a.safetensors", part="dis")
     assert weights.load(out).state["w"] == 0
+
+
+def test_shared_children_do_not_explode(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(1), "deep": _doubled([1], 60)}, tmp_path / "lists.pt")
+    assert read_foreign(tmp_path / "lists.pt")["w"] == 1
+    module: torch.nn.Module = torch.nn.Linear(1, 1)
+    for _ in range(40):
+        module = torch.nn.ModuleDict({"a": module, "b": module})
+    torch.save(module, tmp_path / "modules.pt")
+    with pytest.raises(UnsafeInput, match="modules"):
+        read_foreign(tmp_path / "modules.pt")
+
+
+def _doubled(value: list, times: int) -> list:
+    for _ in range(times):
+        value = [value, value]
+    return value

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LARGEST_PICKLE = 256 << 20
 LARGEST_TENSORS = 64 << 30
+MOST_MODULES = 100_000
 STORAGES = {
     "FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
     "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
@@ -188,8 +189,9 @@ def _unpickle(file: Any, where: str) -> Any:
     except MemoryError:
         raise UnsafeInput(f"{where}: the pickle asks for more memory than there is, expected a checkpoint") from None
     except Exception as error:  # a hostile stream can raise anything
-        text = " ".join(str(error).split())[:120] or type(error).__name__
-        raise BadWeights(f"{where}: the pickle cannot be read ({text}), expected a PyTorch checkpoint") from None
+        raise BadWeights(
+            f"{where}: the pickle cannot be read ({_one_line(error)}), expected a PyTorch checkpoint"
+        ) from None
 
 
 def read_foreign(path: Path) -> Any:
@@ -206,9 +208,27 @@ def read_foreign(path: Path) -> Any:
     return _read_stream(path)
 
 
+def _archive(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except Exception as error:  # a damaged archive raises many types
+        raise BadWeights(f"{path}: the archive cannot be read ({_one_line(error)}): fetch the file again") from None
+
+
+def _entry(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+    try:
+        return archive.read(name)
+    except Exception as error:  # a damaged archive raises many types
+        raise BadWeights(f"{path}: entry {name!r} cannot be read ({_one_line(error)}): fetch it again") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
 def _read_zip(path: Path) -> Any:
     check_zip(path)
-    with zipfile.ZipFile(path) as archive:
+    with _archive(path) as archive:
         names = archive.namelist()
         main = next((n for n in names if n.rsplit("/", 1)[-1] == "data.pkl"), None)
         if main is None:
@@ -216,15 +236,10 @@ def _read_zip(path: Path) -> Any:
         if archive.getinfo(main).file_size > LARGEST_PICKLE:
             raise UnsafeInput(f"{path}: data.pkl unpacks to more than {LARGEST_PICKLE} bytes")
         root = main[: -len("data.pkl")]
-        content = _unpickle(io.BytesIO(archive.read(main)), str(path))
+        content = _unpickle(io.BytesIO(_entry(archive, main, path)), str(path))
 
         def fetch(ref: StorageRef) -> bytes:
-            try:
-                return archive.read(f"{root}data/{ref.key}")
-            except (KeyError, zipfile.BadZipFile) as error:
-                raise BadWeights(
-                    f"{path}: storage {ref.key!r} cannot be read ({error}): fetch the file again"
-                ) from None
+            return _entry(archive, f"{root}data/{ref.key}", path)
 
         return _fill(content, fetch, str(path))
 
@@ -326,7 +341,13 @@ def _tensor(ref: TensorRef, fetch: Any, cache: dict[StorageRef, torch.Tensor], w
     if ref.storage not in cache:
         data = bytearray(fetch(ref.storage))
         dtype = getattr(torch, ref.storage.dtype)
-        cache[ref.storage] = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        usable = len(data) - len(data) % dtype.itemsize
+        whole = (
+            torch.frombuffer(data, dtype=dtype, count=usable // dtype.itemsize)
+            if usable
+            else torch.empty(0, dtype=dtype)
+        )
+        cache[ref.storage] = whole
     storage = cache[ref.storage]
     bad = ref.offset < 0 or len(ref.size) != len(ref.stride) or any(n < 0 for n in (*ref.size, *ref.stride))
     last = ref.offset + sum((n - 1) * s for n, s in zip(ref.size, ref.stride, strict=False))
@@ -338,7 +359,10 @@ def _tensor(ref: TensorRef, fetch: Any, cache: dict[StorageRef, torch.Tensor], w
         raise UnsafeInput(
             f"{where}: a tensor of size {ref.size} claims far more than the {storage.numel()} stored elements"
         )
-    return torch.as_strided(storage, ref.size, ref.stride, ref.offset).clone()
+    try:
+        return torch.as_strided(storage, ref.size, ref.stride, ref.offset).clone()
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise BadWeights(f"{where}: a tensor of size {ref.size} cannot be made ({_one_line(error)})") from None
 
 
 def _plain(value: Any, made: dict[int, Any], done: dict[int, Any], depth: int) -> Any:
@@ -347,7 +371,7 @@ def _plain(value: Any, made: dict[int, Any], done: dict[int, Any], depth: int) -
     if depth > 200 or id(value) in done:
         return done.get(id(value))
     if isinstance(value, Inert) and "_modules" in value.state:
-        done[id(value)] = flat = dict(_module_tensors(value, "", made, 0))
+        done[id(value)] = flat = dict(_module_tensors(value, "", made, [0]))
         return flat
     if isinstance(value, Inert):
         value = value.state
@@ -357,12 +381,17 @@ def _plain(value: Any, made: dict[int, Any], done: dict[int, Any], depth: int) -
         out.update({str(k): _plain(v, made, done, depth + 1) for k, v in value.items()})
         return out
     if isinstance(value, (list, tuple)):
-        return [_plain(v, made, done, depth + 1) for v in value]
+        done[id(value)] = listed = []
+        listed.extend(_plain(v, made, done, depth + 1) for v in value)
+        return listed
     return value if isinstance(value, (str, int, float, bool, type(None))) else None
 
 
-def _module_tensors(module: Inert, prefix: str, made: dict[int, Any], depth: int) -> Iterator[tuple[str, Any]]:
+def _module_tensors(module: Inert, prefix: str, made: dict[int, Any], visited: list[int]) -> Iterator[tuple[str, Any]]:
     """State of a pickled ``nn.Module`` from its dictionaries, in the order of ``state_dict``."""
+    visited[0] += 1
+    if visited[0] > MOST_MODULES or prefix.count(".") > 100:
+        raise UnsafeInput(f"the pickle nests more than {MOST_MODULES} modules, or more than 100 deep: no network does")
     state = module.state
     transient = state.get("_non_persistent_buffers_set")
     skip = set(transient) if isinstance(transient, (set, list, tuple)) else set()
@@ -372,9 +401,9 @@ def _module_tensors(module: Inert, prefix: str, made: dict[int, Any], depth: int
             if isinstance(value, TensorRef) and name not in skip:
                 yield f"{prefix}{name}", made[id(value)]
     children = state.get("_modules")
-    for name, child in children.items() if isinstance(children, Mapping) and depth < 100 else ():
+    for name, child in children.items() if isinstance(children, Mapping) else ():
         if isinstance(child, Inert):
-            yield from _module_tensors(child, f"{prefix}{name}.", made, depth + 1)
+            yield from _module_tensors(child, f"{prefix}{name}.", made, visited)
 
 
 def convert(
