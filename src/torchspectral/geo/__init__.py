@@ -1,1 +1,37 @@
-"""geo"""
+"""Where pixels lie on the ground, and moving them: grids, GLT, mosaics, warps, co-registration."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Public name -> module; nothing is imported before it is asked for.
+_PUBLIC = {
+    "Grid": "grids",
+    "grid_of": "grids",
+    "parse_crs": "grids",
+    "place": "grids",
+    "place_swath": "grids",
+    "crop": "cropping",
+    "window": "cropping",
+    "GLT": "glt",
+    "build_glt": "swaths",
+    "orthorectify": "orthorectification",
+    "mosaic": "mosaicking",
+    "reproject": "warping",
+    "align": "warping",
+    "coregister": "coregistration",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module 'torchspectral.geo' has no attribute {name!r}")
+    return getattr(import_module(f"torchspectral.geo.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -28,6 +28,33 @@ from torchspectral.errors import GridMismatch, MissingMetadata
 KINDS = ("map", "rotated", "swath", "none")
 
 
+def to_ground(transform: Affine, cols: Any, rows: Any) -> tuple[Any, Any]:
+    """Ground coordinates of pixel corner coordinates (col, row); scalars or arrays."""
+    t = transform
+    return t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
+
+
+def to_pixels(transform: Affine, x: Any, y: Any) -> tuple[Any, Any]:
+    """Pixel corner coordinates (col, row) of ground coordinates; scalars or arrays."""
+    t = transform
+    det = t.a * t.e - t.b * t.d
+    dx, dy = x - t.c, y - t.f
+    return (t.e * dx - t.b * dy) / det, (t.a * dy - t.d * dx) / det
+
+
+def moved(transform: Affine, col: float, row: float) -> Affine:
+    """The transform with its origin at the corner (col, row) of the old one."""
+    t = transform
+    x, y = to_ground(t, col, row)
+    return Affine(t.a, t.b, x, t.d, t.e, y)
+
+
+def stretched(transform: Affine, along_x: float, along_y: float) -> Affine:
+    """The transform with pixels `along_x` times as wide and `along_y` times as high, same origin."""
+    t = transform
+    return Affine(t.a * along_x, t.b * along_y, t.c, t.d * along_x, t.e * along_y, t.f)
+
+
 @dataclass(frozen=True)
 class Grid:
     """Ground grid of a raster.
@@ -62,14 +89,13 @@ class Grid:
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """West, south, east, north of the outer pixel edges in CRS units."""
-        corners = [self.transform * c
-                   for c in ((0, 0), (self.width, 0), (0, self.height), (self.width, self.height))]
-        xs, ys = zip(*corners, strict=True)
+        corners = ((0, 0), (self.width, 0), (0, self.height), (self.width, self.height))
+        xs, ys = zip(*(to_ground(self.transform, *corner) for corner in corners), strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
     def window(self, row: int, col: int, height: int, width: int) -> Grid:
         """Grid of a window of this grid."""
-        return replace(self, height=height, width=width, transform=self.transform * Affine.translation(col, row))
+        return replace(self, height=height, width=width, transform=moved(self.transform, col, row))
 
     def scaled(self, zoom: float) -> Grid:
         """Grid of the same ground with `zoom` times as many pixels on each side."""
@@ -77,7 +103,7 @@ class Grid:
             self,
             height=round(self.height * zoom),
             width=round(self.width * zoom),
-            transform=self.transform * Affine.scale(1 / zoom),
+            transform=stretched(self.transform, 1 / zoom, 1 / zoom),
         )
 
 
@@ -89,12 +115,15 @@ def parse_crs(crs: Any) -> CRS | None:
     GridMismatch
         The text is no CRS.
     """
-    if crs is None or crs == "":
+    if isinstance(crs, bytes):
+        crs = crs.decode("utf-8", "replace")
+    if crs is None or (isinstance(crs, str) and not crs.strip()):
         return None
     try:
         return CRS.from_user_input(crs.to_wkt() if hasattr(crs, "to_wkt") else crs)
     except CRSError as error:
-        raise GridMismatch(f"cannot read the CRS {str(crs)[:80]!r}: expected EPSG:n or WKT ({error})") from None
+        said = " ".join(str(error).split())[:160]
+        raise GridMismatch(f"cannot read the CRS {str(crs)[:80]!r}: expected EPSG:n or WKT ({said})") from None
 
 
 def place(cube: xr.DataArray, transform: Affine | None, crs: Any = None) -> xr.DataArray:
@@ -186,15 +215,17 @@ def grid_of(cube: xr.DataArray) -> Grid:
 
 def _axis(cube: xr.DataArray, name: str, step: float | None) -> tuple[float, float]:
     """First centre and spacing of one axis."""
-    values = np.asarray(cube[name].values, dtype=np.float64) if name in cube.coords else np.arange(cube.sizes[name]) + 0.5
+    values = (
+        np.asarray(cube[name].values, dtype=np.float64) if name in cube.coords else np.arange(cube.sizes[name]) + 0.5
+    )
     if values.size == 1:
         if step is None:
-            raise MissingMetadata(f"cannot tell the pixel size from one {name} coordinate: call geo.place with a transform")
+            raise MissingMetadata(f"cannot tell the pixel size from one {name} coordinate: call geo.place")
         return float(values[0]), step
     steps = np.diff(values)
     mean = float((values[-1] - values[0]) / (values.size - 1))
     if mean == 0 or not np.allclose(steps, mean, rtol=1e-3, atol=0):
-        raise GridMismatch(f"the {name} coordinates are not evenly spaced: pixels were picked irregularly, resample first")
+        raise GridMismatch(f"the {name} coordinates are not evenly spaced, pixels were picked irregularly: resample")
     if step is not None and abs(mean - step) <= 1e-6 * abs(step):
         mean = step
     return float(values[0]), mean
@@ -217,4 +248,4 @@ def _counted(cube: xr.DataArray, base: Affine) -> Affine:
     y0, dy = _axis(cube, "y", 1.0)
     if (x0, y0, dx, dy) == (0.5, 0.5, 1.0, 1.0):
         return base
-    return base * Affine.translation(x0 - dx / 2, y0 - dy / 2) * Affine.scale(dx, dy)
+    return stretched(moved(base, x0 - dx / 2, y0 - dy / 2), dx, dy)
