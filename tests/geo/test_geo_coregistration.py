@@ -31,7 +31,7 @@ def shifted(image: np.ndarray, rows: float, cols: float) -> np.ndarray:
 @given(st.floats(-12, 12), st.floats(-12, 12), st.integers(0, 5))
 def test_shifts_are_found_to_a_twentieth_of_a_pixel(rows: float, cols: float, seed: int) -> None:
     image = ground(seed=seed)
-    other = shifted(image, rows, cols) + np.random.default_rng(seed).standard_normal(image.shape) * 2
+    other = shifted(image, rows, cols) + np.random.default_rng(seed + 99).standard_normal(image.shape) * 2
     found = refined_shift(other[20:-20, 20:-20], image[20:-20, 20:-20])
     assert abs(found.rows - rows) < 0.06 and abs(found.cols - cols) < 0.06
     assert found.quality > 0.5 and found.contrast > 8 and found.second < 0.5
@@ -66,13 +66,13 @@ def test_real_bands_of_one_scene_agree(samples) -> None:
     cubes = []
     for name in ("96_96", "128_96", "160_96", "128_128", "160_128"):
         with rasterio.open(samples / "enmap" / "images" / f"enmap_potsdam_tile_{name}.tif") as src:
-            cubes.append(place(make_cube(src.read([30, 60]), wavelength=[545, 720]), src.transform, src.crs))
+            cubes.append(place(make_cube(src.read([31, 46]), wavelength=[566, 654]), src.transform, src.crs))
     scene = mosaic(cubes).isel(y=slice(0, 32), x=slice(0, 96))
     t = grid_of(scene).transform
     moving = place(scene, Affine(30.0, 0, t.c + 90, 0, -30.0, t.f - 60), 32633)
-    result = coregister(moving, scene, bands=[1], reference_bands=[0], max_shift=8)
+    result = coregister(moving, scene, bands=[0], reference_bands=[1], max_shift=8)
     figures = result.report.figures
-    assert figures["correction_x"] == pytest.approx(-90, abs=6) and figures["correction_y"] == pytest.approx(60, abs=6)
+    assert figures["correction_x"] == pytest.approx(-90, abs=3) and figures["correction_y"] == pytest.approx(60, abs=3)
 
 
 def test_strangers_are_called_weak() -> None:

@@ -35,17 +35,18 @@ def test_blocks_equal_the_whole(resampling: str, crs: int, resolution: object, m
     np.testing.assert_array_equal(out[1:2, 5:30:2, 7:40].values, whole[1:2, 5:30:2, 7:40])
     grid = grid_of(out)
     assert grid.crs.to_epsg() == crs and grid.shape == out.shape[1:]
-    # The one call that GDAL needs for the same thing.
-    single = np.full((60, 70), np.nan, dtype=np.float32)
+    # The one call that GDAL needs for the same thing, on ground smooth enough that kernel widths do not show.
+    rows, cols = np.mgrid[0:60, 0:70]
+    smooth = (np.sin(rows / 9) * np.cos(cols / 11)).astype(np.float32)
+    mine = reproject(cube.copy(data=np.stack([smooth] * 3)), like=grid, resampling=resampling).values[1]
     want = np.full(grid.shape, np.nan, dtype=np.float32)
-    single[:] = cube.values[1]
     gdal_reproject(
-        single, want, src_transform=UTM, src_crs="EPSG:32633", src_nodata=np.nan, dst_nodata=np.nan,
+        smooth, want, src_transform=UTM, src_crs="EPSG:32633", src_nodata=np.nan, dst_nodata=np.nan,
         dst_transform=grid.transform, dst_crs=grid.crs.to_wkt(), resampling=Resampling[resampling],
     )  # fmt: skip
-    both = np.isfinite(want) & np.isfinite(whole[1])
-    assert both.sum() > 0.9 * np.isfinite(want).sum()
-    assert (np.isclose(want, whole[1], atol=1e-2) & both).sum() > 0.95 * both.sum()
+    both = np.isfinite(want) & np.isfinite(mine)
+    assert both.sum() > 0.95 * np.isfinite(want).sum()
+    np.testing.assert_allclose(mine[both], want[both], atol=0.12 if resampling == "nearest" else 0.03)
 
 
 def test_bands_keep_their_own_gaps() -> None:

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft
+from scipy.ndimage import shift as ndimage_shift
+from scipy.ndimage import spline_filter
+
+_ROUNDS = 6
 
 
 @dataclass(frozen=True)
@@ -107,20 +111,32 @@ def refined_shift(
     max_shift: float | None = None,
     cutoff: float = 0.35,
 ) -> Shift:
-    """As `phase_shift`, repeated on the windows that overlap after the whole-pixel part of the shift.
+    """As `phase_shift`, repeated until the windows show the same ground.
 
-    A large shift leaves little in common under one taper; the second pass sees the same ground in both windows.
+    Under a fixed taper a shift comes out too small, and a large one leaves little in common. So the windows are cut
+    anew after the whole-pixel part, the reference is moved by what is left, and the rest is measured until it is gone.
     """
     first = phase_shift(moving, reference, upsample=upsample, max_shift=max_shift, cutoff=cutoff)
     row, col = round(first.rows), round(first.cols)
-    if row == 0 and col == 0:
-        return first
     rows, cols = moving.shape
     if rows - abs(row) < 16 or cols - abs(col) < 16:
         return first
     a = moving[max(0, row) : rows + min(0, row), max(0, col) : cols + min(0, col)]
     b = reference[max(0, -row) : rows - max(0, row), max(0, -col) : cols - max(0, col)]
-    rest = phase_shift(a, b, upsample=upsample, max_shift=3, cutoff=cutoff)
-    if rest.quality < first.quality:
+    known = np.isfinite(b)
+    if not known.any():
         return first
-    return Shift(row + rest.rows, col + rest.cols, rest.quality, rest.contrast, first.second)
+    smooth = spline_filter(np.where(known, b, b[known].mean()), order=3, mode="mirror")
+    blank = (~known).astype(np.float32)
+    left = np.zeros(2)
+    rest = first
+    for _ in range(_ROUNDS):
+        there = ndimage_shift(smooth, left, order=3, mode="mirror", prefilter=False)
+        there[ndimage_shift(blank, left, order=1, mode="nearest") > 1e-3] = np.nan
+        rest = phase_shift(a, there, upsample=upsample, max_shift=3, cutoff=cutoff)
+        left += (rest.rows, rest.cols)
+        if max(abs(rest.rows), abs(rest.cols)) < 0.5 / upsample or max(abs(left)) > 3:
+            break
+    if max(abs(left)) > 3:
+        return first
+    return Shift(row + float(left[0]), col + float(left[1]), rest.quality, rest.contrast, first.second)
