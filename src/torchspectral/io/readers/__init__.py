@@ -1,1 +1,1 @@
-"""io/readers"""
+"""Readers, one file a format; `cards.yaml` lists them."""

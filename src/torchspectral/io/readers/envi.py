@@ -1,0 +1,291 @@
+"""ENVI images, classifications and spectral libraries: a text header and a flat binary file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from torchspectral.cube import make_spectra
+from torchspectral.errors import BadCube, BadSettings, BrokenProduct, UnknownName, closest
+from torchspectral.geo.grids import place
+from torchspectral.io.raw import RawArray
+from torchspectral.io.readers.base import Reader, StoredArray, as_cube, as_layer
+from torchspectral.io.readers.envi_header import (
+    EnviHeader,
+    crs_of,
+    find_data,
+    find_header,
+    looks_like_header,
+    read_header,
+    transform_of,
+)
+from torchspectral.io.readers.facts import BandFacts, Values, band_facts, guess_quantity, read_options, sun_facts
+from torchspectral.io.readers.payload import fits, from_text, restore
+from torchspectral.io.safety import check_scene
+
+_PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "real": np.real,
+    "imag": np.imag,
+    "magnitude": np.abs,
+    "phase": np.angle,
+}
+_FOREIGN = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89HDF", b"CDF", b"PK\x03\x04", b"MATLAB 5.0")
+
+
+class EnviArray(StoredArray):
+    """Lazy array over a flat file; complex numbers are handed out as one of their parts."""
+
+    def __init__(self, raw: RawArray, part: str = "", **more: Any) -> None:
+        self.raw = raw
+        self.part = part
+        stored = raw.dtype if not part else np.dtype("f4" if raw.dtype.itemsize == 8 else "f8")
+        super().__init__(
+            raw.shape, stored, source=raw.path, split="band" if raw.interleave == "bsq" else "y", **more
+        )
+
+    def read(self, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray:
+        """Stored numbers of a window."""
+        block = self.raw.read(rows, cols, bands)
+        return _PARTS[self.part](block).astype(self.stored) if self.part else block
+
+
+class EnviReader(Reader):
+    """Reader of ENVI files; takes the header or the data file."""
+
+    name = "envi"
+    title = "ENVI image or spectral library (.hdr and data file)"
+    patterns = ("*.hdr", "*.img", "*.dat", "*.raw", "*.bsq", "*.bil", "*.bip", "*.sli", "*.hyspex", "*.envi")
+    options = ("wavelength", "wavelength_units", "quantity", "scale", "nodata", "part")
+    evidence = "seen-real"
+
+    def recognise(self, path: Path) -> float:
+        """High for a header, or a data file that has one and is nothing else by its first bytes."""
+        if not path.is_file():
+            return 0.0
+        if path.suffix.lower() == ".hdr":
+            return 0.9 if looks_like_header(path) else 0.0
+        if find_header(path) is None:
+            return 0.0
+        with path.open("rb") as file:
+            return 0.3 if file.read(10).startswith(_FOREIGN) else 0.9
+
+    def open(self, path: Path, raw: bool = False, **options: Any) -> xr.DataArray:
+        """Open an image as a lazy cube, or a spectral library as spectra.
+
+        Parameters
+        ----------
+        part : {"real", "imag", "magnitude", "phase"}, optional
+            Part of complex numbers to hand out.
+
+        Raises
+        ------
+        BrokenProduct, ProductNotFound, BandMismatch, MissingMetadata, BadCube
+        """
+        header, data = self._files(path)
+        if header.is_library:
+            return self._open_library(header, data, options)
+        given = read_options(options)
+        bands = header.shape[0]
+        own = from_text(header.fields.get("torchspectral", ""))
+        if own and not given and fits(own, bands):
+            array = EnviArray(_raw_array(header, data), _part(header, options.get("part")))
+            return restore(array, own, raw=raw, transform=transform_of(header), crs=crs_of(header))
+        attrs = _attributes(header, data)
+        facts, values = self._facts(header, data, bands, given)
+        array = EnviArray(
+            _raw_array(header, data),
+            _part(header, options.get("part")),
+            scale=values.scale,
+            offset=values.offset,
+            nodata=values.nodata,
+        )
+        attrs["history"] = [f"opened {data.name} (ENVI)", *facts.notes, *values.notes]
+        cube = as_cube(array, quantity=values.quantity, raw=raw, attrs=attrs, **facts.coords())
+        if facts.names is not None:
+            cube = cube.assign_coords(name=("band", facts.names))
+        return place(cube, transform_of(header), crs_of(header))
+
+    def layers(self, path: Path) -> list[str]:
+        """``labels`` for a classification."""
+        header, _ = self._files(path)
+        return ["labels"] if header.is_classification else []
+
+    def open_layer(self, path: Path, name: str) -> xr.DataArray:
+        """The classes of a classification file, (y, x), with ``attrs["class_names"]`` (entry i belongs to value i) and colours."""
+        if name not in self.layers(path):
+            raise UnknownName(f"{path.name} has no layer {name!r}: {closest(name, self.layers(path))}")
+        header, data = self._files(path)
+        array = EnviArray(_raw_array(header, data), decode=False)
+        layer = as_layer(array, name, _classes(header))
+        return place(layer, transform_of(header), crs_of(header))
+
+    def _files(self, path: Path) -> tuple[EnviHeader, Path]:
+        if path.suffix.lower() == ".hdr":
+            header = read_header(path)
+            header.check()
+            data = find_data(header)
+        else:
+            found = find_header(path)
+            if found is None:
+                raise BrokenProduct(f"{path.name} has no header: expected {path.name}.hdr or {path.stem}.hdr beside it")
+            header, data = read_header(found), path
+            header.check()
+        dtype = header.dtype
+        need = check_scene(header.shape, dtype, header.path) + header.offset
+        have = data.stat().st_size
+        if have < need:
+            raise BrokenProduct(
+                f"{data.name} has {have} bytes, expected {need} for {header.shape} (band, y, x) of {dtype} after "
+                f"{header.offset} bytes as {header.path.name} states: the file is truncated or the header is wrong"
+            )
+        return header, data
+
+    def _facts(
+        self, header: EnviHeader, data: Path, bands: int, given: dict[str, Any]
+    ) -> tuple[BandFacts, Values]:
+        names = header.items("band names")
+        names = names if len(names) == bands else []
+        facts = band_facts(
+            bands,
+            header.path.name,
+            wavelength=header.numbers("wavelength"),
+            units=header.text("wavelength units"),
+            fwhm=header.numbers("fwhm"),
+            good=header.numbers("bbl"),
+            names=names,
+            given=given,
+        )
+        return facts, _values(header, data, bands, given)
+
+    def _open_library(self, header: EnviHeader, data: Path, options: dict[str, Any]) -> xr.DataArray:
+        given = read_options(options)
+        if header.shape[0] != 1:
+            raise BrokenProduct(f"{header.path.name} is a spectral library of {header.shape[0]} bands, expected 1")
+        _, lines, samples = header.shape
+        values = _values(header, data, 1, given)
+        array = _raw_array(header, data).read(slice(None), slice(None))[0]
+        spectra = array.astype(array.dtype if array.dtype.kind == "f" else np.float32)
+        if values.nodata is not None:
+            spectra[spectra == values.nodata] = np.nan
+        if values.scale[0] != 1.0 or values.offset[0] != 0.0:
+            spectra = (spectra * values.scale[0] + values.offset[0]).astype(spectra.dtype)
+        facts = band_facts(
+            samples,
+            header.path.name,
+            wavelength=header.numbers("wavelength"),
+            units=header.text("wavelength units"),
+            fwhm=header.numbers("fwhm"),
+            good=header.numbers("bbl"),
+            names=[],
+            given=given,
+        )
+        notes = list(facts.notes)
+        names = header.items("spectra names")
+        if len(names) != lines:
+            if names:
+                notes.append(f"{len(names)} names for {lines} spectra: numbered instead")
+            names = [f"spectrum {n + 1}" for n in range(lines)]
+        attrs = {
+            **_attributes(header, data),
+            "quantity": values.quantity,
+            "history": [f"opened {data.name} (ENVI spectral library)", *notes, *values.notes],
+        }
+        out = make_spectra(spectra, names, wavelength=facts.wavelength, fwhm=facts.fwhm, attrs=attrs)
+        return out.assign_coords(good=("band", facts.good))
+
+
+def _raw_array(header: EnviHeader, data: Path) -> RawArray:
+    return RawArray(data, header.shape, header.dtype, header.interleave, header.offset, header.byteorder)
+
+
+def _part(header: EnviHeader, part: Any) -> str:
+    if header.dtype.kind != "c":
+        if part is not None:
+            raise BadSettings(f"part={part!r} is for complex numbers, {header.path.name} holds {header.dtype}")
+        return ""
+    if part is None:
+        raise BadCube(
+            f"{header.path.name} holds complex numbers, expected real ones: give part=real, imag, magnitude or phase"
+        )
+    if part not in _PARTS:
+        raise BadSettings(f"got part={part!r}, expected one of {', '.join(_PARTS)}")
+    return str(part)
+
+
+def _values(header: EnviHeader, data: Path, bands: int, given: dict[str, Any]) -> Values:
+    """Scale, offset, nodata and quantity."""
+    nodata = None
+    text = header.text("data ignore value")
+    if text:
+        try:
+            nodata = int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
+        except ValueError:
+            raise BrokenProduct(
+                f"{header.path.name}: data ignore value = {text[:40]!r}, expected a number"
+            ) from None
+    scale, offset = np.ones(bands), np.zeros(bands)
+    quantity, notes = "", []
+    plots = " ".join(header.text(key) for key in ("data units", "y plot titles", "z plot titles"))
+    factor = header.numbers("reflectance scale factor")
+    gains, offsets = header.numbers("data gain values"), header.numbers("data offset values")
+    times = re.search(r"\[?\s*[*x]\s*(10+)\b\.?0*\s*\]?", plots, re.IGNORECASE)
+    if factor.size and factor[0] not in (0.0, 1.0):
+        scale = np.full(bands, 1.0 / factor[0])
+        quantity = "reflectance"
+        notes.append(f"reflectance = stored / {factor[0]:g} (reflectance scale factor)")
+    elif gains.size or offsets.size:
+        for name, found, target in (("data gain values", gains, scale), ("data offset values", offsets, offset)):
+            if found.size not in (0, 1, bands):
+                raise BrokenProduct(f"{header.path.name} has {found.size} {name} for {bands} bands, expected one a band")
+            if found.size:
+                target[:] = found
+        notes.append("value = stored * gain + offset (data gain values, data offset values)")
+    elif times and "reflectance" in plots.lower():
+        scale = np.full(bands, 1.0 / float(times[1]))
+        notes.append(f"reflectance = stored / {times[1]} (plot titles)")
+    if factor.size and factor[0] == 1.0:
+        quantity = "reflectance"
+    scaled = bool(np.any(scale != 1.0) or np.any(offset != 0.0))
+    return guess_quantity(
+        Values(scale, offset, nodata, quantity, notes),
+        words=plots,
+        hints=f"{data.stem} {header.text('description')}",
+        floats=header.dtype.kind == "f" or scaled,
+        given=given,
+    )
+
+
+def _attributes(header: EnviHeader, data: Path) -> dict[str, Any]:
+    attrs: dict[str, Any] = {"source": [str(data), str(header.path)]}
+    for key, name in (("sensor type", "sensor"), ("description", "description")):
+        text = header.text(key)
+        if text and text.lower() not in ("unknown", "none"):
+            attrs[name] = text
+    attrs |= sun_facts(
+        acquired=header.text("acquisition time"),
+        elevation=header.text("sun elevation"),
+        azimuth=header.text("sun azimuth"),
+    )
+    default = [int(v) for v in header.numbers("default bands") if v >= 1] if "default bands" in header else []
+    if default:
+        attrs["default_bands"] = default
+    return attrs | _classes(header)
+
+
+def _classes(header: EnviHeader) -> dict[str, Any]:
+    """Names (index = value) and colours of a classification."""
+    if not header.is_classification:
+        return {}
+    found: dict[str, Any] = {}
+    names = header.items("class names")
+    if names:
+        found["class_names"] = names
+    lookup = header.numbers("class lookup").astype(int).tolist()
+    if lookup and len(lookup) % 3 == 0:
+        found["class_colors"] = [lookup[n : n + 3] for n in range(0, len(lookup), 3)]
+    return found
