@@ -4,9 +4,9 @@ A case is NAME.json with NAME.npz beside it. An adapter is ``adapters/<system wi
 
     def run(case: Case) -> dict[str, np.ndarray]: ...
 
-which computes every output that ``case.meta["output"]`` names, through the public API, in at most 25 lines, and raises
-`Unsupported` (with what is missing) for the cases of its system that the library does not have yet. Scalars that the
-case lists under "figures" are returned as an extra entry ``"figures"`` (a mapping like the case's own).
+which computes every output that ``case.meta["output"]`` names, through the public API, in at most 25 lines, and
+raises `Unsupported` (with what is missing) for the cases of its system that the library does not have yet. Scalars
+that the case lists under "figures" are returned as an extra entry ``"figures"`` (a mapping like the case's own).
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Case:
 
     @cached_property
     def inputs(self) -> dict[str, np.ndarray]:
-        """Arrays by name: drawn ones, given values, and the fields of recipes; entries in prose are left out."""
+        """Arrays by name: drawn ones, given values and fields of recipes; prose is left out."""
         arrays: dict[str, np.ndarray] = {}
         for name, spec in self.params.items():
             if not isinstance(spec, Mapping):
@@ -117,13 +117,13 @@ class Case:
         return getattr(self.recipe_module(module), function)(**arguments)
 
     def recipe_module(self, name: str) -> Any:
-        """Import ``name.py`` that lies beside the case."""
-        file = self.folder / f"{name}.py"
-        if not file.is_file():
+        """Import ``name.py`` that lies beside the case, or beside the known cases of its system."""
+        root = shared_root()
+        places = [self.folder, HERE / "cases" / self.system, *([root / "parity" / self.system] if root else [])]
+        file = next((place / f"{name}.py" for place in places if (place / f"{name}.py").is_file()), None)
+        if file is None:
             raise BrokenCase(f"{self.name} needs {name}.py beside it")
-        spec = importlib.util.spec_from_file_location(
-            f"_parity_recipe_{self.system.replace('-', '_')}_{name}", file
-        )
+        spec = importlib.util.spec_from_file_location(f"_parity_recipe_{self.system.replace('-', '_')}_{name}", file)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         path = list(sys.path)
@@ -137,10 +137,7 @@ class Case:
         """Inputs as torch tensors in the order asked for."""
         import torch
 
-        return [
-            torch.from_numpy(np.ascontiguousarray(self.inputs[name])).to(getattr(torch, dtype))
-            for name in names
-        ]
+        return [torch.from_numpy(np.ascontiguousarray(self.inputs[name])).to(getattr(torch, dtype)) for name in names]
 
     def state(self) -> dict[str, Any]:
         """State dict of the case: filled from its keys and shapes, or the published file."""
@@ -154,9 +151,7 @@ class Case:
             key: torch.zeros(shape, dtype=getattr(torch, str(dtype).replace("torch.", "")))
             for key, (shape, dtype) in self.meta.get("state", {}).items()
         }
-        return {
-            k: v for k, v in parity_fill.fill_state_dict(empty, skip).items() if not any(p in k for p in skip)
-        }
+        return {k: v for k, v in parity_fill.fill_state_dict(empty, skip).items() if not any(p in k for p in skip)}
 
     def load_into(self, network: Any) -> Any:
         """Check keys and shapes of `network` against the case, load the state, set the mode; returns the network."""
@@ -213,9 +208,7 @@ class Case:
         return rows
 
 
-def _compare(
-    name: str, got: Mapping[str, Any], want: np.ndarray, spec: Any, tolerance: Any
-) -> dict[str, Any]:
+def _compare(name: str, got: Mapping[str, Any], want: np.ndarray, spec: Any, tolerance: Any) -> dict[str, Any]:
     if name not in got:
         return {"ok": False, "reason": "the adapter returned no such output"}
     value = got[name]
@@ -265,9 +258,7 @@ def _compare_figure(want: Any, have: Any, tolerance: Any) -> dict[str, Any]:
     return row
 
 
-def _pairs(
-    want: Mapping[str, Any], have: Mapping[str, Any], prefix: str = ""
-) -> Iterator[tuple[str, Any, Any]]:
+def _pairs(want: Mapping[str, Any], have: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Figures that the adapter answers for: times and prose are left out."""
     for key, value in want.items():
         if key not in have:

@@ -1,6 +1,6 @@
 """Deterministic inputs and weights of the parity cases.
 
-The seeds and the order of draws are facts of the case format; recipe modules beside the cases import this module too.
+The seeds and the order of draws are facts of the case format; recipe modules beside the cases import this too.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import numpy as np
 
 def fill_array(key: str, shape: tuple[int, ...]) -> np.ndarray:
     """Float32 value of the state entry `key`, seeded by the CRC of its name."""
-    draw = np.random.RandomState(zlib.crc32(key.encode()) & 0x7FFFFFFF).standard_normal(
-        shape if shape else None
-    )
+    draw = np.random.RandomState(zlib.crc32(key.encode()) & 0x7FFFFFFF).standard_normal(shape if shape else None)
     noise = np.asarray(draw).astype(np.float32)
     if key.endswith("running_var"):
         value = 1.0 + 0.1 * np.abs(noise)

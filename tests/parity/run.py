@@ -1,8 +1,8 @@
 """Run parity cases: ``python tests/parity/run.py DIR... [--json]``.
 
-DIR is a folder of cases, a folder of such folders, or one NAME.json. Cases whose system has no adapter, or whose part
-of it is not built, are listed as skipped with the reason. Exit 0: no case failed; 1: a case failed or could not be
-read; 2: nothing to run was found.
+DIR is a folder of cases, a folder of such folders, or one NAME.json. Cases whose system has no adapter, or whose
+part of it is not built, are listed as skipped with the reason. Exit 0: no case failed; 1: a case failed or could not
+be read; 2: nothing to run was found.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _looks_like_a_case(file: Path) -> bool:
         head = file.read_text(encoding="utf-8", errors="replace")[:4096]
     except OSError:
         return False
-    return '"system"' in head and '"tolerance"' in head or '"inputs"' in head
+    return '"system"' in head and ('"tolerance"' in head or '"inputs"' in head)
 
 
 def adapter(system: str) -> Callable[[Case], dict[str, Any]]:
@@ -122,9 +122,7 @@ def main(words: list[str] | None = None) -> int:
             rows.append(run_case(file))
             if not given.json:
                 print(line(rows[-1]), flush=True)
-    count = {
-        status: sum(r["status"] == status for r in rows) for status in ("pass", "fail", "skip", "unreadable")
-    }
+    count = {status: sum(r["status"] == status for r in rows) for status in ("pass", "fail", "skip", "unreadable")}
     read = len(rows) - count["unreadable"]
     status = 2 if not read else 1 if count["fail"] or count["unreadable"] or problems else 0
     if given.json:

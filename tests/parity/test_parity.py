@@ -21,9 +21,7 @@ def _files() -> list:
         for file in parity_run.find_cases(place) if place.is_dir() else ():
             found.setdefault(f"{file.parent.name}/{file.stem}", file)
     built = {f.stem for f in (HERE / "adapters").glob("*.py")}
-    return [
-        pytest.param(f, id=name) for name, f in found.items() if name.split("/")[0].replace("-", "_") in built
-    ]
+    return [pytest.param(f, id=name) for name, f in found.items() if name.split("/")[0].replace("-", "_") in built]
 
 
 @pytest.mark.parametrize("file", _files())
@@ -73,9 +71,7 @@ def test_nothing_to_read_is_told(tmp_path: Path, capsys) -> None:
 def test_a_wrong_output_fails(tmp_path: Path, monkeypatch, capsys) -> None:
     import numpy as np
 
-    file = _case(
-        tmp_path, "a", output={"x": {"shape": [4], "stored": "strided:3"}}, tolerance={"rtol": 0.1, "atol": 0}
-    )
+    file = _case(tmp_path, "a", output={"x": {"shape": [4], "stored": "strided:3"}}, tolerance={"rtol": 0.1, "atol": 0})
     np.savez(file.with_suffix(".npz"), x=np.array([1.0, 4.0], np.float32))
     answers = iter([[1, 0, 0, 4.2], [1, 0, 0, 9], [1, 2], [1, 0, 0, np.nan]])
     monkeypatch.setattr(parity_run, "adapter", lambda system: lambda case: {"x": np.array(next(answers))})

@@ -58,12 +58,37 @@ def _metrics(case: Case) -> dict:
     }
 
 
+def _method(case: Case) -> dict:
+    from torchspectral.registry import methods
+    from torchspectral.sharpening import fuse
+
+    name = case.constructor["method"].lower()
+    if name not in {card.name for card in methods("sharpening")}:
+        raise Unsupported(f"no method {name}")
+    ms, ms_lr, pan = case.tensors("ms", "ms_lr", "pan", dtype="float64")
+    return {"fused": fuse(ms_lr, pan[None], name, {"compat": "authors-code"}, upsampled=ms)[None]}
+
+
+def _network(case: Case) -> dict:
+    import torch
+
+    from torchspectral.sharpening.hyperpnn import HyperPNNNetwork
+
+    network = case.load_into(HyperPNNNetwork(case.constructor["nbands"]))
+    with torch.no_grad():
+        return {"out": network(*case.tensors("pan", "ms"))}
+
+
 def run(case: Case) -> dict:
     """Compute the outputs of one case."""
     if case.name.startswith("mtf_kernels"):
         return _kernels(case)
     if case.name.startswith("metrics"):
         return _metrics(case)
+    if "method" in case.constructor:
+        return _method(case)
+    if case.name.startswith("net_hyperpnn"):
+        return _network(case)
     if "operators" in case.constructor:
         return _operators(case)
     raise Unsupported(f"{case.name} is not built")

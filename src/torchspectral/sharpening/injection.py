@@ -1,0 +1,129 @@
+"""What the methods that add PAN detail to an interpolated image have in common."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from torchspectral.engine.method import Input, Method, Output, SceneInfo, Scope, Size, State, Tile
+from torchspectral.errors import BadInput, GridMismatch
+from torchspectral.ops.interpolate import interpolation_halo
+from torchspectral.ops.mtf import HS_GAIN, mtf_filter
+from torchspectral.settings import Settings, setting
+
+KERNEL = 41
+
+
+class InjectionSettings(Settings):
+    """Settings that all classical sharpening methods share."""
+
+    compat: Literal["", "authors-code"] = setting(
+        "", "'authors-code': unnormalised MTF kernels, circular border and no guards, as the benchmark's code"
+    )
+    mtf_gain: float = setting(
+        0.0, "amplitude of the sensor's MTF at Nyquist; 0: the sensor's own, 0.3 where unknown", ge=0, lt=1
+    )
+
+
+class Injection(Method):
+    """Base of the classical methods: roles, halo, MTF gain, the interpolated image."""
+
+    Settings: ClassVar[type[Settings]] = InjectionSettings
+    inputs = (Input("cube"), Input("pan", ratio="finer"))
+    outputs = (Output("cube", grid="pan"),)
+    scope = Scope.LOCAL
+    uses_mtf: ClassVar[bool] = False
+    """Whether the PAN is low-passed with a 41-tap kernel."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(settings)
+        if self.as_authors:
+            self.scope = Scope.SCENE  # the circular border reads the opposite edge
+
+    @property
+    def as_authors(self) -> bool:
+        """Whether to do as the benchmark's code does."""
+        return self.settings.compat == "authors-code"
+
+    @property
+    def border(self) -> str:
+        """Border of the interpolator."""
+        return "wrap" if self.as_authors else "symmetric"
+
+    def prepare(self, info: SceneInfo) -> None:
+        """Set the halo from the ratio.
+
+        Raises
+        ------
+        GridMismatch
+            The PAN is not finer than the cube.
+        """
+        ratio = self.check_ratio(info)
+        self.halo = interpolation_halo(ratio) + (-(-(KERNEL // 2) // ratio) if self.uses_mtf else 0)
+
+    @staticmethod
+    def check_ratio(info: SceneInfo) -> int:
+        """Ratio of the grids, at least 2."""
+        ratio = int(info.ratio.get("pan", 1))
+        if ratio < 2:
+            raise GridMismatch(
+                f"got a PAN with {ratio} pixel per pixel of the cube, expected a PAN at least 2 times finer: "
+                "swap the images, or resample the PAN to a finer grid first"
+            )
+        return ratio
+
+    def gain(self, info: SceneInfo) -> float:
+        """MTF gain of the hyperspectral sensor."""
+        known = float(info.mtf.get("cube", 0.0) or 0.0)
+        chosen: float = self.settings.mtf_gain or (known if 0 < known < 1 else HS_GAIN)
+        return chosen
+
+    def coarse_pan(self, tile: Tile, ratio: int) -> torch.Tensor:
+        """The PAN as the hyperspectral sensor would see it, (n, 1, y, x) on the lead grid."""
+        return mtf_filter(
+            tile["pan"], ratio, self.gain(tile.info), normalize=not self.as_authors, decimated=True, size=KERNEL
+        )
+
+    def memory(self, size: Size) -> dict[str, int]:
+        """Bytes beside the inputs: the interpolated tile twice, and float64 copies of the coarse one."""
+        coarse = size.bands * (size.rows + 2 * self.halo) * (size.cols + 2 * self.halo)
+        fine = size.bands * size.rows * size.cols * size.zoom**2
+        band = (size.rows + 2 * self.halo) * (size.cols + 2 * self.halo) * size.zoom**2
+        return {"fit": 32 * coarse + 4 * fine + 40 * band, "apply": 4 * coarse + 12 * fine + 40 * band}
+
+
+def merge_sums(left: State, right: State) -> State:
+    """Add two dictionaries of sums; names that begin with "min_" or "max_" keep the extreme."""
+    joined = {}
+    for key, value in left.items():
+        other = right[key]
+        if key.startswith("min_"):
+            joined[key] = torch.minimum(value, other)
+        elif key.startswith("max_"):
+            joined[key] = torch.maximum(value, other)
+        else:
+            joined[key] = value + other
+    return joined
+
+
+def check_count(n: Any, what: str) -> int:
+    """Refuse scenes without enough valid pixels.
+
+    Raises
+    ------
+    BadInput
+    """
+    if int(n) < 2:
+        raise BadInput(f"got {int(n)} valid pixels for the statistics of {what}, expected at least 2: all is nodata")
+    return int(n)
+
+
+def safe_ratio(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
+    """``above / below``, 0 where `below` is 0 (a constant band or PAN injects nothing)."""
+    return torch.where(below > 0, above / torch.where(below > 0, below, 1.0), 0.0)
+
+
+def per_band(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Vector (band,) as (1, band, 1, 1) in the dtype of an image."""
+    return values.to(device=like.device, dtype=like.dtype).reshape(1, -1, 1, 1)

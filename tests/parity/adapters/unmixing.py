@@ -1,0 +1,30 @@
+"""Unmixing: vertex component analysis, fully constrained abundances, scores."""
+
+import unmixing_problem
+from parity_case import Unsupported
+
+from torchspectral.ops.fcls import fcls
+from torchspectral.ops.vca import vca
+from torchspectral.unmixing import scoring
+
+
+def run(case):
+    """Outputs of one case."""
+    system = case.name.rpartition("_")[0]
+    if system not in ("vca", "fcls", "metrics"):
+        raise Unsupported(f"{system} is not built")
+    pixels, spectra, shares = unmixing_problem.make(case.params["problem"])
+    if system == "vca":
+        found = vca(pixels, case.params["problem"]["p"], seed=0)
+        return {"endmembers": found.endmembers.T, "indices": found.indices}
+    if system == "fcls":
+        return {"abundances": fcls(pixels, spectra)}
+    e, a = unmixing_problem.estimates(case.params["problem"])
+    return {
+        "SADDegrees": scoring.mean_angle(e, spectra, degrees=True),
+        "aRMSE": 100 * scoring.rmse(a, shares),
+        "eRMSE": 100 * scoring.rmse(e, spectra),
+        "SRE": scoring.reconstruction_snr(a, shares),
+        "MSEdist": scoring.abundance_distances(a, shares),
+        "SADmatrix": scoring.angle_matrix(e, spectra),
+    }
