@@ -1,0 +1,118 @@
+"""Classification: a class for every pixel.
+
+Every method returns **classes** first: one layer of class numbers (0: unclassified, 255: no data), with the names and
+colours of the classes as attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from torchspectral.cube import check_cube
+from torchspectral.errors import BadInput, BadSettings
+from torchspectral.log import Progress, no_progress
+from torchspectral.result import Result
+
+ROOM = "classification"
+
+
+def classify(
+    cube: xr.DataArray,
+    *,
+    method: str = "sam",
+    library: xr.DataArray | None = None,
+    labels: xr.DataArray | None = None,
+    settings: Mapping[str, Any] | None = None,
+    state: Mapping[str, Any] | None = None,
+    out: Path | str | None = None,
+    progress: Progress = no_progress,
+    **options: Any,
+) -> Result:
+    """Classify a scene by reference spectra or by labelled pixels.
+
+    Parameters
+    ----------
+    cube : DataArray, dims (band, y, x)
+        Lazy cubes are streamed.
+    method : str
+        A card of the room, see ``methods("classification")``.
+    library : DataArray, dims (spectrum, band), optional
+        One reference spectrum a class. With ``resample=True`` it is brought to the cube's bands first.
+    labels : DataArray of integers, dims (y, x) or (layer, y, x), optional
+        Class numbers from 1 on the cube's grid; 0 is unlabelled.
+    settings : mapping, optional
+        Fields of the method's settings.
+    state : mapping, optional
+        What an earlier fit found; the scene is then not fitted.
+    out : path, optional
+        File for the classes, or folder (no suffix, or a trailing slash) for all values.
+    **options
+        Fields of `engine.RunOptions`.
+
+    Returns
+    -------
+    Result
+        ``classes`` (layer, uint8) and what else the method returns ("sam": ``angles`` [rad]).
+
+    Raises
+    ------
+    BadSettings, BadInput, BandMismatch, GridMismatch, UnknownName
+
+    Examples
+    --------
+    >>> import torchspectral as ts
+    >>> result = ts.classify(ts.open("scene.tif"), labels=ts.open("labels.tif"))  # doctest: +SKIP
+    """
+    from torchspectral import registry
+    from torchspectral.engine import RunOptions, run
+
+    given = [name for name, value in (("library", library), ("labels", labels), ("state", state)) if value is not None]
+    if len(given) != 1:
+        raise BadSettings(
+            f"got {' and '.join(given) or 'neither library, labels nor state'}, expected exactly one of library, "
+            "labels and state to take the classes from"
+        )
+    inputs: dict[str, Any] = {"cube": check_cube(cube)}
+    if library is not None:
+        inputs["library"] = _library(library, cube, bool(options.get("resample")))
+    if labels is not None:
+        inputs["labels"] = _labels(labels)
+    made = registry.create(ROOM, method, dict(settings or {}))
+    known = dict(state) if state is not None else None
+    result = run(made, inputs, out=out, options=RunOptions.make(options), state=known, progress=progress)
+    return result
+
+
+def _library(library: Any, cube: xr.DataArray, resample: bool) -> xr.DataArray:
+    if not isinstance(library, xr.DataArray) or library.dims != ("spectrum", "band"):
+        got = getattr(library, "dims", type(library).__name__)
+        raise BadInput(f"got {got} as library, expected a DataArray with dims (spectrum, band): see make_spectra")
+    if 0 in library.shape:
+        raise BadInput(f"got a library of shape {library.shape}, expected at least one spectrum and one band")
+    if not resample:
+        return library
+    from torchspectral.spectra import resample as to_bands
+
+    return to_bands(library, cube)
+
+
+def _labels(labels: Any) -> xr.DataArray:
+    if not isinstance(labels, xr.DataArray) or labels.dims[-2:] != ("y", "x"):
+        got = getattr(labels, "dims", type(labels).__name__)
+        raise BadInput(f"got {got} as labels, expected a DataArray of class numbers with dims (y, x) or (layer, y, x)")
+    if labels.ndim == 3 and labels.shape[0] != 1:
+        raise BadInput(f"got {labels.shape[0]} layers of labels, expected one layer of class numbers")
+    if labels.dtype.kind == "f" and not labels.variable._in_memory:
+        return labels
+    if labels.dtype.kind == "f":
+        values = labels.values[np.isfinite(labels.values)]
+        if (values != np.round(values)).any() or (values < 0).any():
+            raise BadInput("the labels hold fractions or negative numbers, expected class numbers from 1, 0 unlabelled")
+    elif labels.dtype.kind not in "iub":
+        raise BadInput(f"got labels of type {labels.dtype}, expected whole numbers")
+    return labels
