@@ -14,7 +14,7 @@ _PUBLIC = {
     "reader_cards": "opening:reader_cards",
     "Reader": "readers.base:Reader",
     "StoredArray": "readers.base:StoredArray",
-    "describe": "describe:describe",
+    "describe": "description:describe",
     "save": "saving:save",
     "RawArray": "raw:RawArray",
     "band_statistics": "statistics:band_statistics",
