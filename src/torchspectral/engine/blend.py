@@ -1,0 +1,122 @@
+"""Blending of overlapping tiles: linear ramps over the overlap, weights normalised at each pixel, in tile order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from torchspectral.engine.method import Window
+from torchspectral.engine.plan import Cut
+from torchspectral.engine.scratch import FileScratch, MemoryScratch
+
+
+def ramp(length: int, overlap: int, starts: bool, ends: bool) -> np.ndarray:
+    """Weights along one side of a tile, shape (length,).
+
+    Parameters
+    ----------
+    overlap : int
+        Pixels shared with a neighbour.
+    starts, ends : bool
+        Whether the tile begins or ends at the scene's edge, where no neighbour is.
+    """
+    weights = np.ones(length, dtype=np.float64)
+    climb = (np.arange(overlap) + 1.0) / (overlap + 1.0)
+    n = min(overlap, length)
+    if not starts:
+        weights[:n] = np.minimum(weights[:n], climb[:n])
+    if not ends:
+        weights[-n:] = np.minimum(weights[-n:], climb[:n][::-1])
+    return weights
+
+
+def tile_weights(cut: Cut, overlap: int, zoom: int, shape: tuple[int, int]) -> np.ndarray:
+    """Weights of a tile's pixels, (y, x), on the output's grid."""
+    w = cut.window
+    down = ramp(w.height * zoom, overlap * zoom, w.row == 0, w.row + w.height == shape[0])
+    across = ramp(w.width * zoom, overlap * zoom, w.col == 0, w.col + w.width == shape[1])
+    return down[:, None] * across[None, :]
+
+
+@dataclass
+class BlendStage:
+    """Blend the slots of overlapping tiles into an output, block by block.
+
+    Attributes
+    ----------
+    cuts : tuple of Cut
+        The overlapping tiles; slot `index` starts at row ``index * tile_rows * zoom`` of `slots`.
+    shape : tuple of int
+        Rows and columns of the lead.
+    """
+
+    cuts: tuple[Cut, ...]
+    slots: MemoryScratch | FileScratch
+    target: MemoryScratch | FileScratch
+    tile_rows: int
+    overlap: int
+    zoom: int
+    shape: tuple[int, int]
+
+    def read(self, item: tuple[int, Window]) -> tuple[int, Window, list[tuple[Window, np.ndarray, np.ndarray]]]:
+        """Parts of all tiles that touch the block (lead pixels), their weights and values."""
+        index, block = item
+        z, parts = self.zoom, []
+        for cut in self.cuts:
+            w = cut.window
+            top, bottom = max(w.row, block.row), min(w.row + w.height, block.row + block.height)
+            left, right = max(w.col, block.col), min(w.col + w.width, block.col + block.width)
+            if top >= bottom or left >= right:
+                continue
+            rows = slice((top - w.row) * z, (bottom - w.row) * z)
+            cols = slice((left - w.col) * z, (right - w.col) * z)
+            base = cut.index * self.tile_rows * z
+            values = self.slots.read(slice(base + rows.start, base + rows.stop), cols)
+            weights = tile_weights(cut, self.overlap, z, self.shape)[rows, cols]
+            parts.append((Window(top, left, bottom - top, right - left), weights, values))
+        return index, block, parts
+
+    def compute(
+        self, loaded: tuple[int, Window, list[tuple[Window, np.ndarray, np.ndarray]]]
+    ) -> tuple[int, Window, np.ndarray]:
+        """Weighted mean of floats; of class numbers the one with the largest weight."""
+        index, block, parts = loaded
+        z = self.zoom
+        bands = self.target.shape[0]
+        size = (block.height * z, block.width * z)
+        kind = np.dtype(self.target.dtype)
+        total = np.zeros(size, dtype=np.float64)
+        out = np.zeros((bands, *size), dtype=np.float64 if kind.kind == "f" else kind)
+        for part, weights, values in parts:
+            rows = slice((part.row - block.row) * z, (part.row - block.row + part.height) * z)
+            cols = slice((part.col - block.col) * z, (part.col - block.col + part.width) * z)
+            if kind.kind == "f":
+                out[:, rows, cols] += weights * values
+                total[rows, cols] += weights
+            else:
+                better = weights > total[rows, cols]
+                out[:, rows, cols] = np.where(better, values, out[:, rows, cols])
+                total[rows, cols] = np.where(better, weights, total[rows, cols])
+        if kind.kind == "f":
+            out /= total
+        return index, block, out.astype(kind)
+
+    def write(self, done: tuple[int, Window, np.ndarray]) -> int:
+        """Store the block."""
+        index, block, values = done
+        self.target.write(block.row * self.zoom, block.col * self.zoom, values)
+        return index
+
+
+def blend_blocks(cuts: tuple[Cut, ...]) -> list[tuple[int, Window]]:
+    """Numbered blocks of the output: the tiles without what the next ones overlap."""
+    rows = sorted({c.window.row for c in cuts})
+    cols = sorted({c.window.col for c in cuts})
+    bottom = max(c.window.row + c.window.height for c in cuts)
+    right = max(c.window.col + c.window.width for c in cuts)
+    found = []
+    for row, row_end in zip(rows, [*rows[1:], bottom], strict=True):
+        for col, col_end in zip(cols, [*cols[1:], right], strict=True):
+            found.append((len(found), Window(row, col, row_end - row, col_end - col)))
+    return found

@@ -1,0 +1,92 @@
+"""Where the values of a run are written: one file, a folder of all, or a file for each name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from torchspectral.engine.method import Output
+from torchspectral.errors import BadSettings, OutputExists, OutputFailed, UnknownName, closest
+
+SUFFIX = {"cube": ".tif", "layers": ".tif", "spectra": ".sli", "table": ".csv"}
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Files of a run.
+
+    Attributes
+    ----------
+    base : Path
+        What the journal stands beside.
+    files : dict of str to Path
+        File of each value that is written.
+    folder : bool
+        Whether all values go into one folder.
+    """
+
+    base: Path
+    files: dict[str, Path]
+    folder: bool = False
+
+
+def plan_paths(out: Any, outputs: Sequence[Output]) -> Paths | None:
+    """Read ``out=``: None, a file (the primary value), ``"DIR/"`` (all values) or a mapping of names to files.
+
+    Raises
+    ------
+    BadSettings, UnknownName
+    """
+    if out is None:
+        return None
+    names = {output.name: output for output in outputs}
+    if isinstance(out, Mapping):
+        for name in out:
+            if name not in names:
+                raise UnknownName(f"the method has no output {name!r}: {closest(str(name), tuple(names))}")
+        if not out:
+            raise BadSettings("got an empty mapping as out, expected at least one output's file")
+        files = {name: Path(path) for name, path in out.items()}
+        return Paths(next(iter(files.values())), files)
+    text = str(out)
+    if not text.strip():
+        raise BadSettings("got an empty name as out, expected a file, or a folder that ends in '/'")
+    path = Path(text)
+    if text.endswith(("/", "\\")) or (path.is_dir() and path.suffix not in (".zarr",)):
+        return Paths(path, {n: path / f"{n}{SUFFIX[o.kind]}" for n, o in names.items()}, folder=True)
+    first = outputs[0].name
+    return Paths(path, {first: path})
+
+
+def check_free(paths: Paths, inputs: Iterable[Any], *, overwrite: bool) -> None:
+    """Refuse to write over what exists or over an input.
+
+    Raises
+    ------
+    OutputExists
+    OutputFailed
+        An output is one of the inputs, or lies in a folder that cannot be.
+    """
+    sources = {Path(s).resolve() for value in inputs for s in sources_of(value)}
+    for path in paths.files.values():
+        if {path.resolve(), path.with_suffix(".hdr").resolve(), path.with_suffix(".img").resolve()} & sources:
+            raise OutputFailed(f"the output {path} is one of the inputs: choose another name")
+        if path.exists() and not overwrite:
+            raise OutputExists(f"{path} exists: overwrite=True (--overwrite) replaces it, or choose another name")
+        for parent in path.parents:
+            if parent.exists():
+                if not parent.is_dir():
+                    raise OutputFailed(f"cannot write {path}: {parent} is a file, expected a folder")
+                break
+
+
+def sources_of(value: Any) -> list[str]:
+    """Files that an input was opened from."""
+    if not isinstance(value, xr.DataArray):
+        return []
+    source = value.attrs.get("source") or []
+    return [source] if isinstance(source, str) else [str(s) for s in source]

@@ -1,0 +1,227 @@
+"""`run`: the only way from a scene to a method and back."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from torchspectral.engine.memory import PeakMemory
+from torchspectral.engine.method import Method
+from torchspectral.engine.paths import check_free, plan_paths
+from torchspectral.errors import BadInput, BadSettings, Interrupted, OutputFailed, TooLarge, TorchspectralError, closest
+from torchspectral.log import Progress, get_logger, no_progress
+from torchspectral.result import Report, Result
+
+log = get_logger("engine")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a method is run; none of it belongs to the method.
+
+    Attributes
+    ----------
+    bands : {"good", "all"} or sequence of int
+        Bands of the lead that the method sees (indices from 0); the others come back NaN.
+    mask : DataArray, optional
+        Boolean (y, x) on the lead's grid; only pixels where it is True are worked on, the others count as nodata.
+    seed : int
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
+    workers : int
+        Processes; 1 is this process alone.
+    cluster : str or distributed.Client, optional
+        Address of a Dask scheduler, or "local".
+    tile : (int, int), optional
+        Rows and columns of a tile in lead pixels; by default the method's, or fixed by bands and scope.
+    batch : int
+        Tiles of equal shape that `apply` gets at once.
+    overwrite, resume : bool
+        What to do with an existing or a half-done output.
+    max_memory : int or str, optional
+        Bytes that a scene held at once may take ("4GB"); what is free by default.
+    resample : bool
+        Put roles that do not fit onto the lead's grid instead of refusing them.
+    dtype : str, optional
+        Of the file's values: "float32" (default) or "int16" (scaled integers).
+    """
+
+    bands: str | Sequence[int] = "good"
+    mask: Any = None
+    seed: int = 0
+    device: str = "auto"
+    workers: int = 1
+    cluster: Any = None
+    tile: tuple[int, int] | None = None
+    batch: int = 1
+    overwrite: bool = False
+    resume: bool = False
+    max_memory: int | str | None = None
+    resample: bool = False
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.tile, int):
+            object.__setattr__(self, "tile", (self.tile, self.tile))
+        if self.tile is not None and (len(self.tile) != 2 or any(not isinstance(n, int) or n < 1 for n in self.tile)):
+            raise BadSettings(f"got tile={self.tile!r}, expected rows and columns, both positive")
+        for name in ("workers", "batch"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise BadSettings(f"got {name}={getattr(self, name)!r}, expected a whole number from 1")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise BadSettings(f"got seed={self.seed!r}, expected a whole number from 0")
+
+    @classmethod
+    def make(cls, values: Mapping[str, Any] | None = None, /, **more: Any) -> RunOptions:
+        """Build from keywords.
+
+        Raises
+        ------
+        BadSettings
+            An unknown option or a bad value.
+        """
+        given = {**(values or {}), **more}
+        known = tuple(f.name for f in fields(cls))
+        for name in given:
+            if name not in known:
+                raise BadSettings(f"unknown option {name!r}: {closest(name, known)}")
+        return cls(**given)
+
+
+def run(
+    method: Method,
+    inputs: Mapping[str, Any],
+    *,
+    out: str | Path | Mapping[str, Path] | None = None,
+    options: RunOptions | None = None,
+    state: Any = None,
+    progress: Progress = no_progress,
+) -> Result:
+    """Run a method over a scene of any size.
+
+    Parameters
+    ----------
+    method : Method
+    inputs : dict of role to DataArray
+        Lazy or in memory; the method's first role leads.
+    out : path, "DIR/" or mapping of output name to path, optional
+        A file takes the primary value, a folder all of them. Without it all values are returned in memory.
+    options : RunOptions, optional
+    state : State or Weights, optional
+        What the method learned before: `fit` is skipped, or starts from it where ``method.starts_from_state`` is set.
+    progress : callable
+
+    Returns
+    -------
+    Result
+        Values by output name: lazy and opened from the written files where `out` was given, else in memory.
+
+    Raises
+    ------
+    BadCube, BadInput, BandMismatch, GridMismatch, UnknownName
+        The inputs do not fit the method or each other.
+    BadSettings
+        Options that make no sense here.
+    TooLarge
+        The work must hold more at once than there is memory; said before it starts.
+    OutputExists, OutputFailed, JournalMismatch
+        See `engine.journal`.
+    Interrupted
+        Stopped by Ctrl-C or SIGTERM with `out` given; `resume` goes on.
+    """
+    import torch
+
+    from torchspectral.engine.job import Job
+
+    options = options or RunOptions()
+    report = Report(method=method_name(method), settings=_settings_of(method), seed=options.seed)
+    paths = plan_paths(out, method.outputs)
+    if paths is not None:
+        check_free(paths, inputs.values(), overwrite=options.overwrite)
+    started = time.perf_counter()
+    with PeakMemory() as memory:
+        job = Job(method, inputs, paths, options, state, progress, report)
+        keep = False
+        try:
+            with _stoppable(paths is not None):
+                values = job.do()
+        except (KeyboardInterrupt, _Stop):
+            keep = True
+            if paths is None:
+                raise KeyboardInterrupt from None
+            raise Interrupted(
+                f"stopped; what is done of {paths.base} is kept: resume=True (--resume) goes on with it"
+            ) from None
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            if isinstance(error, TorchspectralError):
+                raise
+            raise TooLarge(
+                f"memory ran out ({_one_line(error)}): use smaller tiles (tile=), fewer workers or a window of the scene"
+            ) from error
+        except torch.linalg.LinAlgError as error:
+            raise BadInput(
+                f"the scene's bands cannot be told apart ({_one_line(error)}): leave constant or repeated bands out"
+            ) from error
+        except OutputFailed:
+            keep = job.has_progress
+            raise
+        except TorchspectralError:
+            raise
+        except BaseException:
+            keep = True
+            raise
+        finally:
+            job.close(keep=keep)
+    report.peak_memory = memory.peak
+    report.seconds["total"] = round(time.perf_counter() - started, 3)
+    return Result(values, report, {n: str(p) for n, p in paths.files.items() if n in values} if paths else {})
+
+
+class _Stop(BaseException):
+    """SIGINT or SIGTERM came."""
+
+
+@contextlib.contextmanager
+def _stoppable(wanted: bool) -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into `_Stop` in the main thread."""
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Stop
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def method_name(method: Method) -> str:
+    """``room/name`` of a registered method, else the class's name."""
+    from torchspectral.registry import cards
+
+    cls = type(method)
+    target = f"{cls.__module__}:{cls.__qualname__}"
+    for card in cards().values():
+        if card.target == target:
+            return f"{card.room}/{card.name}"
+    return cls.__name__
+
+
+def _settings_of(method: Method) -> dict[str, Any]:
+    settings: dict[str, Any] = method.settings.model_dump()
+    return settings
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

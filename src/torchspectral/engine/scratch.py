@@ -1,0 +1,126 @@
+"""Scratch arrays of a run: in memory, or flat files in the journal's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import xarray as xr
+
+from torchspectral.errors import OutputFailed
+from torchspectral.io.raw import RawArray, output_failed
+
+
+class Scratch(Protocol):
+    """A (band, y, x) array that is written block by block."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+
+    def read(self, rows: slice, cols: slice, bands: Any = None) -> np.ndarray:
+        """A window, (band, y, x)."""
+        ...
+
+    def write(self, row: int, col: int, block: np.ndarray) -> None:
+        """Put a block at a place."""
+        ...
+
+
+class MemoryScratch:
+    """Scratch that lives in this process."""
+
+    shared = False
+
+    def __init__(self, shape: tuple[int, int, int], dtype: Any) -> None:
+        self.values = np.zeros(shape, dtype=dtype)
+        self.shape = shape
+        self.dtype = self.values.dtype
+
+    def read(self, rows: slice, cols: slice, bands: Any = None) -> np.ndarray:
+        """A window, (band, y, x); a view where it can be."""
+        return self.values[slice(None) if bands is None else bands, rows, cols]
+
+    def write(self, row: int, col: int, block: np.ndarray) -> None:
+        """Put a block at a place."""
+        _, height, width = block.shape
+        self.values[:, row : row + height, col : col + width] = block
+
+    def variable(self) -> xr.Variable:
+        """The values."""
+        return xr.Variable(("band", "y", "x"), self.values)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class FileScratch(RawArray):
+    """Scratch in a file: worker processes write into it themselves."""
+
+    shared = True
+
+    def variable(self) -> xr.Variable:
+        """The values, lazy."""
+        return RawArray(self.path, self.shape, self.dtype, self.interleave).lazy()
+
+
+class Workspace:
+    """Where the scratch arrays of one run live.
+
+    Parameters
+    ----------
+    folder : Path or None
+        The journal's folder; None keeps arrays in memory, or in a temporary folder where other processes write them.
+    shared : bool
+        Whether other processes write.
+    """
+
+    def __init__(self, folder: Path | None, shared: bool = False) -> None:
+        self.keeps = folder is not None
+        self._temporary = folder is None and shared
+        if folder is None and shared:
+            try:
+                folder = Path(tempfile.mkdtemp(prefix="torchspectral-"))
+            except OSError as error:
+                raise output_failed(tempfile.gettempdir(), error) from error
+        self.folder = folder
+
+    def array(
+        self, name: str, shape: tuple[int, int, int], dtype: Any, *, reuse: bool = False, interleave: str = "bsq"
+    ) -> MemoryScratch | FileScratch:
+        """Make an array, or open the one of an earlier run (`reuse`).
+
+        Raises
+        ------
+        OutputFailed
+            The file cannot be made, or the disk has too little space for it.
+        """
+        if self.folder is None:
+            return MemoryScratch(shape, dtype)
+        path = self.folder / f"{name}.raw"
+        if reuse and path.exists():
+            return FileScratch(path, shape, dtype, interleave, writable=True)
+        need = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+        free = shutil.disk_usage(self.folder).free
+        if need > free:
+            raise OutputFailed(
+                f"{self.folder.parent} has {free / 1e9:.1f} GB free, expected {need / 1e9:.1f} GB for {name}: "
+                "free space or choose another place"
+            )
+        made = FileScratch.create(path, shape, dtype, interleave)
+        assert isinstance(made, FileScratch)
+        return made
+
+    def drop(self, name: str) -> None:
+        """Delete an array that is not needed any more."""
+        if self.folder is not None:
+            with contextlib.suppress(OSError):
+                (self.folder / f"{name}.raw").unlink()
+
+    def close(self) -> None:
+        """Remove a temporary folder."""
+        if self._temporary and self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
