@@ -85,7 +85,10 @@ def bands_of(value: xr.DataArray | Bands, *, what: str = "cube") -> Bands:
         )
     good = np.asarray(value["good"].values, dtype=bool) if "good" in value.coords else np.ones(bands, dtype=bool)
     return Bands(
-        wavelength, _coordinate(value, "fwhm", bands), good & np.isfinite(wavelength), name=value.attrs.get("sensor", "")
+        wavelength,
+        _coordinate(value, "fwhm", bands),
+        good & np.isfinite(wavelength),
+        name=value.attrs.get("sensor", ""),
     )
 
 
@@ -121,7 +124,7 @@ def target_bands(to: Any) -> Bands:
     wavelength, fwhm = _pair(to)
     if wavelength.ndim != 1 or wavelength.size == 0 or fwhm.shape != wavelength.shape:
         raise BandMismatch(
-            f"got target wavelengths of shape {wavelength.shape} and FWHM of shape {fwhm.shape}, expected two equal lists"
+            f"got target wavelengths of shape {wavelength.shape}, FWHM of shape {fwhm.shape}: expected two equal lists"
         )
     if not np.isfinite(wavelength).all() or wavelength.min() < 100 or wavelength.max() > 100_000:
         raise BandMismatch("target wavelengths must be nanometres between 100 and 100000: convert the units")

@@ -163,7 +163,9 @@ def absorption(cube: xr.DataArray, low: float, high: float) -> xr.DataArray:
     values = map_pixels(cube, FeatureFunction(wavelength, order))
     line = f"absorption feature between {low:g} and {high:g} nm"
     attrs = {"units": "1, nm, nm", "history": [*cube.attrs.get("history", []), line]}
-    return make_layers(xr.Variable(("layer", "y", "x"), values._data), FEATURES, like=cube, attrs=attrs, name="absorption")
+    return make_layers(
+        xr.Variable(("layer", "y", "x"), values._data), FEATURES, like=cube, attrs=attrs, name="absorption"
+    )
 
 
 def _window(cube: xr.DataArray, low: float | None, high: float | None) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +176,9 @@ def _window(cube: xr.DataArray, low: float | None, high: float | None) -> tuple[
     inside = np.flatnonzero(bands.good & (bands.wavelength >= first) & (bands.wavelength <= last))
     order = inside[np.argsort(bands.wavelength[inside], kind="stable")]
     if order.size < 3:
-        raise BandMismatch(f"got {order.size} good bands between {first:g} and {last:g} nm, a continuum needs three or more")
+        raise BandMismatch(
+            f"got {order.size} good bands between {first:g} and {last:g} nm, a continuum needs three or more"
+        )
     return bands.wavelength[order], order
 
 

@@ -22,7 +22,7 @@ def upper_hull(wavelength: np.ndarray, spectra: np.ndarray) -> np.ndarray:
 
     References
     ----------
-    A. M. Andrew, "Another efficient algorithm for convex hulls in two dimensions", Inf. Process. Lett. 9 (1979) 216-219.
+    A. M. Andrew, "Another efficient algorithm for convex hulls in two dimensions", Inf. Process. Lett. 9 (1979) 216.
     R. N. Clark, T. L. Roush, "Reflectance spectroscopy", J. Geophys. Res. 89 (1984) 6329-6340.
     """
     x = np.asarray(wavelength, dtype=np.float64)

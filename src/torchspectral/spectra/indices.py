@@ -147,7 +147,7 @@ def _nearest(bands: Bands, index: Index, symbol: str, nm: float, tolerance: floa
     allowed = tolerance if tolerance is not None else max(index.tolerance, width / 2)
     if distance > allowed:
         raise BandMismatch(
-            f"{index.name} needs a band at {nm:g} nm ({symbol}), the nearest good one is at {bands.wavelength[best]:.1f} nm, "
-            f"{distance:.1f} nm away with {allowed:g} nm allowed: give tolerance= if that is near enough"
+            f"{index.name} needs a band at {nm:g} nm ({symbol}), the nearest good one lies at "
+            f"{bands.wavelength[best]:.1f} nm, {distance:.1f} nm away with {allowed:g} nm allowed: give tolerance= if that is near enough"
         )
     return best

@@ -21,7 +21,10 @@ _STRIP_BYTES = 64 * 2**20
 class BlockFunction(Protocol):
     """Function of pixels' spectra: (..., reads, y, x) to (..., size, y, x). Must be picklable."""
 
-    dtype: Any
+    @property
+    def dtype(self) -> Any:
+        """Type of the output values."""
+        ...
 
     @property
     def reads(self) -> np.ndarray:
@@ -68,7 +71,9 @@ class BlockArray(BackendArray):
         dropped = tuple(axis for axis, k in enumerate(keys) if isinstance(k, int | np.integer))
         kept = [np.atleast_1d(k) if axis in dropped else k for axis, k in enumerate(keys)]
         bands = np.arange(self.shape[-3])[kept[-3]]
-        function = self.function if bands.size == self.shape[-3] and (np.diff(bands) == 1).all() else self.function.take(bands)
+        function = (
+            self.function if bands.size == self.shape[-3] and (np.diff(bands) == 1).all() else self.function.take(bands)
+        )
         names = self.source.dims
         spatial = {name: kept[axis] for axis, name in enumerate(names) if axis != len(names) - 3}
         window = self.source.isel({names[-3]: function.reads, **spatial})

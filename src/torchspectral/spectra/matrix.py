@@ -50,9 +50,9 @@ class Coverage:
     def lines(self) -> list[str]:
         """One sentence for each target band that is not covered, for reports."""
         return [
-            f"target band {self._label(i)} left empty: good input bands cover {100 * self.share[i]:.0f} % of its response, "
-            f"{100 * self.threshold:.0f} % are needed"
-            for i in np.flatnonzero(~self.good)
+            f"target band {self._label(i)} left empty: good input bands cover {100 * self.share[i]:.0f} % of its "
+            f"response, {100 * self.threshold:.0f} % are needed"
+            for i in map(int, np.flatnonzero(~self.good))
         ]
 
     def summary(self) -> str:
@@ -60,7 +60,7 @@ class Coverage:
         missing = np.flatnonzero(~self.good)
         text = f"{self.good.sum()} of {self.good.size} target bands covered (method {self.method})"
         if missing.size:
-            shown = ", ".join(self._label(i) for i in missing[:6])
+            shown = ", ".join(self._label(int(i)) for i in missing[:6])
             text += f"; left empty: {shown}{' ...' if missing.size > 6 else ''}"
         return text
 
@@ -94,7 +94,7 @@ def spectral_matrix(
     to : Sensor, str, DataArray, Bands, array_like or (array_like, array_like)
         As in `resample`.
     method : {"srf", "gaussian", "linear"}
-        "srf": the target sensor's measured or flat-topped response; Gaussian where the target has only centre and width.
+        "srf": the target sensor's measured or flat-topped response; Gaussian where it has only centre and width.
         "gaussian": Gaussian of the target's centre and FWHM, narrowed in quadrature by the input's own FWHM, so that
         the result has the target's resolution and not a coarser one.
         "linear": interpolation at the target's centres.
@@ -151,7 +151,8 @@ def spectral_matrix(
         wave = have.wavelength[use]
         raise BandMismatch(
             f"good input bands ({wave.min():.0f}-{wave.max():.0f} nm) cover none of the {want.count} target bands "
-            f"({centres.min():.0f}-{centres.max():.0f} nm) to {100 * min_coverage:.0f} %: choose another target or min_coverage"
+            f"({centres.min():.0f}-{centres.max():.0f} nm) to {100 * min_coverage:.0f} %: "
+            "choose another target or min_coverage"
         )
     with np.errstate(invalid="ignore", divide="ignore"):
         weights = np.where(good[:, None], weights / sums[:, None], np.nan)

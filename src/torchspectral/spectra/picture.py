@@ -72,8 +72,9 @@ def rgb_picture(
 
     Returns
     -------
-    DataArray, dims (y, x, rgb)
-        float32 in 0..1, NaN where nodata; keeps the ground coordinates. ``attrs``: bands, wavelengths, limits.
+    DataArray, dims (y, x, colour)
+        float32 in 0..1: red, green, blue and alpha, which is 0 where nodata and else 1; keeps the ground coordinates.
+        ``attrs``: bands, wavelengths, limits.
 
     Raises
     ------
@@ -100,12 +101,13 @@ def rgb_picture(
         raise BadSettings(f"got limits of shape {limits.shape}, expected (3, 2): low and high of red, green, blue")
     span = np.where(limits[:, 1] > limits[:, 0], limits[:, 1] - limits[:, 0], 1.0)
     picture = np.clip((colours - limits[:, :1, None]) / span[:, None, None], 0, 1) ** (1 / gamma)
-    picture[:, ~np.isfinite(colours).all(axis=0)] = np.nan
+    known = np.isfinite(colours).all(axis=0)
+    picture = np.concatenate([np.where(known, picture, 0), known[None]])
     ground = {name: c for name, c in thin.coords.items() if set(c.dims) <= {"y", "x"}}
     out = xr.DataArray(
-        np.moveaxis(picture, 0, -1).astype(np.float32), dims=("y", "x", "rgb"), coords=ground, name="picture"
+        np.moveaxis(picture, 0, -1).astype(np.float32), dims=("y", "x", "colour"), coords=ground, name="picture"
     )
-    out = out.assign_coords(rgb=["red", "green", "blue"])
+    out = out.assign_coords(colour=["red", "green", "blue", "alpha"])
     centres = cube["wavelength"].values
     out.attrs = {"bands": list(bands), "wavelengths": [float(centres[b]) for b in bands], "limits": limits.tolist()}
     return out

@@ -100,13 +100,15 @@ def _resample_spectra(
     target = target_bands(to)
     weights, coverage = spectral_matrix(spectra, target, method=method, min_coverage=min_coverage)
     values = apply_matrix(np.asarray(spectra.values, dtype=np.float64).T[:, :, None], weights, min_valid=min_valid)
-    out = xr.DataArray(values[:, :, 0].T, dims=("spectrum", "band"), coords=_coords(spectra, coverage), name=spectra.name)
+    out = xr.DataArray(
+        values[:, :, 0].T, dims=("spectrum", "band"), coords=_coords(spectra, coverage), name=spectra.name
+    )
     out.attrs = _attrs(spectra, to, target, coverage)
     return out
 
 
 def _coords(source: xr.DataArray, coverage: Coverage) -> dict[str, Any]:
-    coords: dict[str, Any] = {name: c for name, c in source.coords.items() if "band" not in c.dims}
+    coords: dict[str, Any] = {str(name): c for name, c in source.coords.items() if "band" not in c.dims}
     count = coverage.good.size
     coords["wavelength"] = ("band", np.array(coverage.wavelength))
     coords["fwhm"] = ("band", np.array(coverage.fwhm))
