@@ -321,7 +321,7 @@ def _minimise(
     gram: torch.Tensor, b: torch.Tensor, free: torch.Tensor, sums_to_one: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Minimiser on each row's free set (zero elsewhere) and the multiplier of the sum."""
-    n, p = b.shape
+    n = len(b)
     count = free.sum(1)
     most = max(int(count.max()), 1)
     index = torch.argsort(free.to(torch.int8), dim=1, descending=True, stable=True)[:, :most]

@@ -55,8 +55,8 @@ def restore(
     Returns
     -------
     Result
-        ``cube``, further values of the method, and figures a band in the report: noise and SNR before and after,
-        and the root mean square of what was removed.
+        ``cube``, further values of the method ("mnf": the table ``bands`` with noise and SNR before and after, and
+        the root mean square of what was removed).
 
     Raises
     ------
@@ -115,7 +115,9 @@ def compare(before: xr.DataArray, after: xr.DataArray, *, progress: Progress = n
         _add(sums, _differences(one, two, axis=2))
         _add(sums, _differences(one, two, axis=1))
         if last is not None:
-            seam = [np.concatenate([above, below[:, :1]], axis=1) for above, below in zip(last, (one, two), strict=True)]
+            seam = [
+                np.concatenate([above, below[:, :1]], axis=1) for above, below in zip(last, (one, two), strict=True)
+            ]
             _add(sums, _differences(*seam, axis=1))
         last = one[:, -1:], two[:, -1:]
         progress(Step("compare", share))

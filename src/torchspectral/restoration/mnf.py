@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -42,12 +43,15 @@ class Mnf(Method):
     component_names : list of str
     component_snr : list of float
         Of all components, descending (power ratio).
-    noise_before, noise_after, removed, snr_before, snr_after : list of float, one a band
-        Standard deviations in the cube's units; root mean square of what was taken away; SNR [dB].
+    bands : dict of str to list
+        The table below, by column.
 
     Outputs
     -------
     cube
+    bands : table, one row a band
+        ``wavelength`` [nm], ``noise_before, noise_after`` (standard deviations) and ``removed`` (root mean square of
+        what was taken away) in the cube's units, ``snr_before, snr_after`` [dB].
     components : layers, where asked for
 
     References
@@ -66,11 +70,11 @@ class Mnf(Method):
 
     @property
     def outputs(self) -> tuple[Output, ...]:  # type: ignore[override]
-        """The cube, and the components where asked for."""
-        cube = Output("cube", kind="cube")
+        """The cube, what it cost each band, and the components where asked for."""
+        always = Output("cube", kind="cube"), Output("bands", kind="table", from_state=True)
         if not self.settings.write_components:
-            return (cube,)
-        return cube, Output("components", kind="layers", names="=component_names", undo_scale=False)
+            return always
+        return *always, Output("components", kind="layers", names="=component_names", undo_scale=False)
 
     def fit(self, source: Source, seed: int, state: State | None) -> State:
         """Data and noise covariances in one pass each, then one generalised eigenproblem of bands x bands."""
@@ -86,7 +90,9 @@ class Mnf(Method):
             noise = shift_noise(*sums)
         else:
             noise = regression_noise(n, spread * n)[1]
-        return mnf_state(n, total / n, spread, noise, self.settings.components, self.settings.snr)
+        found = mnf_state(n, total / n, spread, noise, self.settings.components, self.settings.snr)
+        wavelength = [float(w) for w in source.info.wavelength]
+        return {**found, "bands": {"wavelength": wavelength, **found["bands"]}}
 
     def _differences(self, tile: Tile) -> tuple[int, torch.Tensor, torch.Tensor]:
         """Each core pixel minus its right and lower neighbour, which may lie in the halo."""
@@ -126,9 +132,14 @@ class Mnf(Method):
         return {"fit": 2 * pixels, "apply": 4 * pixels}
 
     def figures(self, state: State) -> dict[str, Any]:
-        """Components kept, and what it did to each band."""
-        keys = ("components", "component_snr", "noise_before", "noise_after", "removed", "snr_before", "snr_after")
-        return {key: state[key] for key in keys}
+        """Components kept with their signal-to-noise ratios (power); medians over the bands."""
+        k = state["components"]
+        out: dict[str, Any] = {"components": k, "component_snr": state["component_snr"][:k]}
+        for key, values in state.get("bands", {}).items():
+            known = [v for v in values if v is not None]
+            if key != "wavelength" and known:
+                out[f"median_{key}"] = median(known)
+        return out
 
 
 def mnf_state(
@@ -189,11 +200,13 @@ def mnf_state(
         "components": k,
         "component_names": [f"component {i}" for i in range(1, k + 1)],
         "component_snr": [round(float(v), 6) for v in ratio],
-        "noise_before": _plain(before.sqrt()),
-        "noise_after": _plain(after.sqrt()),
-        "removed": _plain(removed.sqrt()),
-        "snr_before": _decibel(mean_square + spread.diagonal() - before, before),
-        "snr_after": _decibel(mean_square + (keep @ spread @ keep.T).diagonal() - after, after),
+        "bands": {
+            "noise_before": _plain(before.sqrt()),
+            "noise_after": _plain(after.sqrt()),
+            "removed": _plain(removed.sqrt()),
+            "snr_before": _decibel(mean_square + spread.diagonal() - before, before),
+            "snr_after": _decibel(mean_square + (keep @ spread @ keep.T).diagonal() - after, after),
+        },
     }
 
 

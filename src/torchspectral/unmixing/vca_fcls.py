@@ -40,7 +40,7 @@ class VcaSettings(Settings):
     snr: float | None = setting(None, "signal-to-noise ratio that chooses the projection; None: estimated", unit="dB")
     denoise: bool = setting(True, "return chosen pixels projected on the signal subspace, or as they are")
     projections: int = setting(
-        512, "scenes whose k projections a pixel take more are read once for each endmember instead", unit="MB", ge=0
+        256, "scenes whose k projections a pixel take more are read once for each endmember instead", unit="MB", ge=0
     )
 
 
@@ -103,7 +103,10 @@ class Vca(Method):
     def memory(self, size: Size) -> dict[str, int]:
         """Float64 copies of one chunk and the kept projections."""
         pixels = size.rows * size.cols
-        return {"fit": self.settings.projections * 2**20 + pixels * size.bands * 4, "apply": pixels * size.bands * 4}
+        return {
+            "fit": 2 * self.settings.projections * 2**20 + pixels * size.bands * 4,
+            "apply": pixels * size.bands * 4,
+        }
 
     def figures(self, state: State) -> dict[str, Any]:
         """Endmembers found, where, and how."""
@@ -147,7 +150,8 @@ class _Abundances(Method):
     def memory(self, size: Size) -> dict[str, int]:
         """Float64 copies of one chunk, abundances and reconstruction."""
         pixels = size.rows * size.cols
-        return {"fit": 512 * 2**20, "apply": pixels * (size.bands * 8 + 800) + 64 * 2**20}
+        kept = 2 * getattr(self.settings, "projections", 0) * 2**20
+        return {"fit": kept + pixels * size.bands * 4, "apply": pixels * (size.bands * 8 + 800) + 64 * 2**20}
 
 
 class VcaFcls(_Abundances, Vca):
@@ -305,9 +309,7 @@ def _draw_from_kept(source: Source, projection: VcaProjection, seed: int) -> lis
 def _draw_by_passes(source: Source, projection: VcaProjection, seed: int) -> list[Extreme]:
     draws = VcaDraws(projection.k, seed)
     for _ in range(projection.k):
-        draws.accept(
-            source.reduce(partial(_farthest, projection=projection, direction=draws.direction()), _farther)
-        )
+        draws.accept(source.reduce(partial(_farthest, projection=projection, direction=draws.direction()), _farther))
     return draws.found
 
 
