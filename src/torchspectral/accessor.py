@@ -47,7 +47,9 @@ class HsiAccessor:
         return match(self._cube)
 
     def rgb(self, **options: Any) -> xr.DataArray:
-        """Natural-colour picture, dims (y, x, colour) with red, green, blue, alpha in 0..1; see `torchspectral.spectra.rgb_picture` for the options.
+        """Natural-colour picture, dims (y, x, colour): red, green, blue, alpha in 0..1.
+
+        See `torchspectral.spectra.rgb_picture` for the options.
 
         Reads three bands, and every n-th pixel where the cube is large. Takes the wavelengths that suit the sensor.
 

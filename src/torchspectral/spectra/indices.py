@@ -148,6 +148,7 @@ def _nearest(bands: Bands, index: Index, symbol: str, nm: float, tolerance: floa
     if distance > allowed:
         raise BandMismatch(
             f"{index.name} needs a band at {nm:g} nm ({symbol}), the nearest good one lies at "
-            f"{bands.wavelength[best]:.1f} nm, {distance:.1f} nm away with {allowed:g} nm allowed: give tolerance= if that is near enough"
+            f"{bands.wavelength[best]:.1f} nm, {distance:.1f} nm away with "
+            f"{allowed:g} nm allowed: give tolerance= if that is near enough"
         )
     return best

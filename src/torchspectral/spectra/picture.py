@@ -102,7 +102,7 @@ def rgb_picture(
     span = np.where(limits[:, 1] > limits[:, 0], limits[:, 1] - limits[:, 0], 1.0)
     picture = np.clip((colours - limits[:, :1, None]) / span[:, None, None], 0, 1) ** (1 / gamma)
     known = np.isfinite(colours).all(axis=0)
-    picture = np.concatenate([np.where(known, picture, 0), known[None]])
+    picture = np.concatenate([np.where(known, picture, 0), np.asarray(known)[None]])
     ground = {name: c for name, c in thin.coords.items() if set(c.dims) <= {"y", "x"}}
     out = xr.DataArray(
         np.moveaxis(picture, 0, -1).astype(np.float32), dims=("y", "x", "colour"), coords=ground, name="picture"
