@@ -115,7 +115,7 @@ def blend_blocks(cuts: tuple[Cut, ...]) -> list[tuple[int, Window]]:
     cols = sorted({c.window.col for c in cuts})
     bottom = max(c.window.row + c.window.height for c in cuts)
     right = max(c.window.col + c.window.width for c in cuts)
-    found = []
+    found: list[tuple[int, Window]] = []
     for row, row_end in zip(rows, [*rows[1:], bottom], strict=True):
         for col, col_end in zip(cols, [*cols[1:], right], strict=True):
             found.append((len(found), Window(row, col, row_end - row, col_end - col)))

@@ -81,7 +81,7 @@ class Workers:
         return self._run_there(stage, items)
 
     def _run_there(self, stage: Stage, items: Iterable[Any]) -> Iterator[Any]:
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
 
         executor = self._start()
         blob = cloudpickle.dumps(stage)

@@ -175,7 +175,8 @@ def fingerprint(value: Any) -> dict[str, Any]:
         coordinate = value.coords[name]
         digest.update(name.encode())
         if coordinate.variable._in_memory:
-            digest.update(np.ascontiguousarray(coordinate.values).astype("S" if coordinate.dtype.kind in "UO" else coordinate.dtype).tobytes())  # fmt: skip
+            kind = "S" if coordinate.dtype.kind in "UO" else coordinate.dtype
+            digest.update(np.ascontiguousarray(coordinate.values.astype(kind)).tobytes())
         if name == "spatial_ref":
             digest.update(json.dumps(dict(coordinate.attrs), sort_keys=True, default=str).encode())
     facts["coordinates"] = digest.hexdigest()
@@ -202,10 +203,11 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 def _digest(variable: xr.Variable) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    step = max(1, (64 << 20) // max(1, variable.dtype.itemsize * variable.size // max(1, variable.shape[-2]))) if variable.ndim > 1 else None  # fmt: skip
-    if step is None:
+    if variable.ndim < 2:
         digest.update(np.ascontiguousarray(variable.values).tobytes())
         return digest.hexdigest()
+    row_bytes = max(1, variable.dtype.itemsize * variable.size // variable.shape[-2])
+    step = max(1, (64 << 20) // row_bytes)
     for row in range(0, variable.shape[-2], step):
         digest.update(np.ascontiguousarray(variable[..., row : row + step, :].values).tobytes())
     return digest.hexdigest()

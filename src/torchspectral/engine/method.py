@@ -19,6 +19,8 @@ from torchspectral.settings import Settings
 if TYPE_CHECKING:
     import torch
 
+AnySettings = Settings
+
 State = dict[str, Any]
 """Tensors and plain values by name: what `fit` learns, and what weights are."""
 
@@ -75,7 +77,8 @@ class Output:
     zoom : int
         Output pixels per lead pixel on each side, where `grid` is "".
     names : tuple of str or str
-        Layer or spectrum names; "=KEY" takes the list from ``state[KEY]``. Unused for cubes, whose bands are the lead's.
+        Layer or spectrum names; "=KEY" takes the list from ``state[KEY]``. Unused for cubes, which have the lead's
+        bands.
     dtype : str
         Of the value handed out ("float32", "int16", "uint8").
     undo_scale : bool
@@ -328,14 +331,14 @@ class Method:
     allows_bad_bands: bool = False
     compute_dtype: str = "float32"
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: AnySettings | None = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings.make()
 
     def prepare(self, info: SceneInfo) -> None:
         """Adjust declarations to the scene (ratio, bands) before anything is cut; raise what cannot be done."""
 
     def fit(self, source: Source, seed: int, state: State | None) -> State | Iterable[Round]:
-        """Learn from the scene; a generator yields (state, fraction) after each round and is resumed with the last state."""
+        """Learn from the scene; a generator yields (state, fraction) after each round, and goes on from the last state."""
         return state or {}
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:

@@ -185,8 +185,8 @@ class ApplyStage:
             whole = (cut.window.height * target.zoom, cut.window.width * target.zoom)
             if tensor.shape[-2:] != whole:
                 raise ValueError(
-                    f"{type(self.method).__name__} returned {target.name} of {tuple(tensor.shape[-2:])} pixels, expected "
-                    f"the core's {(height, width)} or the tile's {whole}"
+                    f"{type(self.method).__name__} returned {target.name} of {tuple(tensor.shape[-2:])} pixels, "
+                    f"expected the core's {(height, width)} or the tile's {whole}"
                 )
             top = (cut.inner.row - cut.window.row) * target.zoom
             left = (cut.inner.col - cut.window.col) * target.zoom
@@ -252,7 +252,7 @@ def _moved(rows: Mapping[str, Any], loaded: Loaded, *, timed: bool) -> dict[str,
 
 def joined(parts: Sequence[Mapping[str, list[Any]]]) -> Any:
     """One table from the parts of all tiles, in order."""
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
 
     names: list[str] = []
     for part in parts:

@@ -123,7 +123,7 @@ def cut_scene(
 ) -> tuple[Cut, ...]:
     """Tiles in row order; the halo is clipped at the scene's edge."""
     rows, cols = shape
-    cuts = []
+    cuts: list[Cut] = []
     for row, height in _starts(rows, size[0], overlap):
         for col, width in _starts(cols, size[1], overlap):
             top, left = max(row - halo[0], 0), max(col - halo[1], 0)

@@ -1,4 +1,4 @@
-"""From the caller's cubes to roles: bands, grids, scales; everything that was dropped or fitted goes into the report."""
+"""From the caller's cubes to roles: bands, grids, libraries; what was dropped or moved goes into the report."""
 
 from __future__ import annotations
 
@@ -171,11 +171,12 @@ def fit_grid(
     zoom = 1
     if role.ratio != "same" and here.crs == there.crs and here.kind != "none":
         zoom = max(2 if role.ratio == "finer" else 1, round(there.resolution[0] / here.resolution[0]))
-    kind = "nearest" if role.role in ("labels", "mask") or (cube.dtype.kind in "iu" and "packing" not in cube.attrs) else "bilinear"  # fmt: skip
+    counts = cube.dtype.kind in "iu" and "packing" not in cube.attrs
+    kind = "nearest" if counts or role.role in ("labels", "mask") else "bilinear"
     fitted = align(cube, there.scaled(zoom), resampling=kind)
     report.resampled.append(
-        f"{role.role} from {here.height} x {here.width} to {there.height * zoom} x {there.width * zoom} pixels ({kind}): "
-        f"{problem}"
+        f"{role.role} from {here.height} x {here.width} to {there.height * zoom} x {there.width * zoom} pixels "
+        f"({kind}): {problem}"
     )
     return fitted, zoom
 
@@ -213,16 +214,17 @@ def _check_ratio(role: Input, ratio: int, here: Grid, there: Grid) -> str:
 
 
 def _as_raster(value: Any, role: str) -> xr.DataArray:
-    if role == "labels" or (isinstance(value, xr.DataArray) and "layer" in value.dims):
-        if isinstance(value, xr.DataArray):
-            if value.dims == ("y", "x"):
-                value = value.expand_dims("layer")
-            if value.dims == ("layer", "y", "x"):
-                return value.rename(layer="band").drop_vars("band", errors="ignore").assign_attrs(layers=[str(n) for n in value["layer"].values] if "layer" in value.coords else [])  # fmt: skip
-            if value.ndim == 3:
-                return check_cube(value, what=role)
-        raise BadCube(f"got {_what(value)} as {role}, expected layers with dims (layer, y, x) or (y, x)")
-    return check_cube(value, what=role)
+    if not isinstance(value, xr.DataArray) or not (role == "labels" or "layer" in value.dims):
+        if role == "labels":
+            raise BadCube(f"got {_what(value)} as {role}, expected layers with dims (layer, y, x) or (y, x)")
+        return check_cube(value, what=role)
+    if value.dims == ("y", "x"):
+        value = value.expand_dims("layer")
+    if value.dims == ("layer", "y", "x"):
+        return value.rename(layer="band").drop_vars("band", errors="ignore")
+    if value.ndim == 3:
+        return check_cube(value, what=role)
+    raise BadCube(f"got {_what(value)} as {role}, expected layers with dims (layer, y, x) or (y, x)")
 
 
 def _what(value: Any) -> str:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from torchspectral.engine.interrupting import stoppable
 from torchspectral.engine.memory import PeakMemory
 from torchspectral.engine.method import Method
 from torchspectral.engine.paths import check_free, plan_paths
-from torchspectral.errors import BadInput, BadSettings, Interrupted, OutputFailed, TooLarge, TorchspectralError, closest
+from torchspectral.errors import (
+    BadInput,
+    BadSettings,
+    BrokenProduct,
+    OutputFailed,
+    TooLarge,
+    TorchspectralError,
+    closest,
+)
 from torchspectral.log import Progress, get_logger, no_progress
 from torchspectral.result import Report, Result
 
@@ -78,6 +83,18 @@ class RunOptions:
         if not isinstance(self.seed, int) or self.seed < 0:
             raise BadSettings(f"got seed={self.seed!r}, expected a whole number from 0")
 
+    def changed(self) -> dict[str, Any]:
+        """Options that are not the default, as plain values; without those that do not touch the result."""
+        found = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is not f.default and value != f.default and f.name not in ("seed", "overwrite", "resume", "mask"):
+                plain = isinstance(value, (str, bool, int, float))
+                found[f.name] = (
+                    value if plain else [int(v) for v in value] if isinstance(value, Sequence) else str(value)
+                )
+        return found
+
     @classmethod
     def make(cls, values: Mapping[str, Any] | None = None, /, **more: Any) -> RunOptions:
         """Build from keywords.
@@ -138,10 +155,17 @@ def run(
     """
     import torch
 
+    import torchspectral
     from torchspectral.engine.job import Job
 
     options = options or RunOptions()
-    report = Report(method=method_name(method), settings=_settings_of(method), seed=options.seed)
+    report = Report(
+        method=method_name(method),
+        settings=_settings_of(method),
+        seed=options.seed,
+        options=options.changed(),
+        version=torchspectral.__version__,
+    )
     paths = plan_paths(out, method.outputs)
     if paths is not None:
         check_free(paths, inputs.values(), overwrite=options.overwrite)
@@ -150,29 +174,24 @@ def run(
         job = Job(method, inputs, paths, options, state, progress, report)
         keep = False
         try:
-            with _stoppable(paths is not None):
+            with stoppable(paths.base if paths is not None else None):
                 values = job.do()
-        except (KeyboardInterrupt, _Stop):
-            keep = True
-            if paths is None:
-                raise KeyboardInterrupt from None
-            raise Interrupted(
-                f"stopped; what is done of {paths.base} is kept: resume=True (--resume) goes on with it"
-            ) from None
         except (MemoryError, torch.OutOfMemoryError) as error:
+            keep = job.has_progress
             if isinstance(error, TorchspectralError):
                 raise
             raise TooLarge(
-                f"memory ran out ({_one_line(error)}): use smaller tiles (tile=), fewer workers or a window of the scene"
+                f"memory ran out ({_one_line(error)}): use smaller tiles (tile=), fewer workers or a window"
             ) from error
         except torch.linalg.LinAlgError as error:
             raise BadInput(
                 f"the scene's bands cannot be told apart ({_one_line(error)}): leave constant or repeated bands out"
             ) from error
-        except OutputFailed:
+        except (OutputFailed, BrokenProduct):
             keep = job.has_progress
             raise
-        except TorchspectralError:
+        except TorchspectralError as error:
+            keep = getattr(error, "keeps", False)
             raise
         except BaseException:
             keep = True
@@ -182,28 +201,6 @@ def run(
     report.peak_memory = memory.peak
     report.seconds["total"] = round(time.perf_counter() - started, 3)
     return Result(values, report, {n: str(p) for n, p in paths.files.items() if n in values} if paths else {})
-
-
-class _Stop(BaseException):
-    """SIGINT or SIGTERM came."""
-
-
-@contextlib.contextmanager
-def _stoppable(wanted: bool) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `_Stop` in the main thread."""
-    if not wanted or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Stop
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def method_name(method: Method) -> str:

@@ -20,13 +20,13 @@ class StatisticsStage:
     def __init__(self, scene: Scene, roles: list[str]) -> None:
         self.scene, self.roles = scene, roles
 
-    def read(self, item: tuple[Cut, ...]) -> Any:
-        """Read the tiles."""
-        return self.scene.load(item)
+    def read(self, item: tuple[int, Cut]) -> Any:
+        """Read a tile; an item is a frame and a cut."""
+        return self.scene.load((item[1],), item[0])
 
     def compute(self, loaded: Any) -> dict[str, tuple[np.ndarray, ...]]:
         """Sums of the tiles."""
-        found = {}
+        found: dict[str, tuple[np.ndarray, ...]] = {}
         keep = ~loaded.empty[0]
         for name in self.roles:
             values = loaded.tile.core(name)[0].numpy()
@@ -165,4 +165,6 @@ def describe(scale: Scale, numbers: Mapping[str, tuple[Any, Any]], report: Repor
 
 def _short(number: Any) -> str:
     array = np.asarray(number)
-    return f"{float(array):g}" if array.ndim == 0 or array.size == 1 else f"{array.size} numbers from {array.min():g} to {array.max():g}"  # fmt: skip
+    if array.size == 1:
+        return f"{array.item():g}"
+    return f"{array.size} numbers from {array.min():g} to {array.max():g}"

@@ -89,7 +89,7 @@ class Workspace:
         self.folder = folder
 
     def array(
-        self, name: str, shape: tuple[int, int, int], dtype: Any, *, reuse: bool = False, interleave: str = "bsq"
+        self, name: str, shape: tuple[int, ...], dtype: Any, *, reuse: bool = False, interleave: str = "bsq"
     ) -> MemoryScratch | FileScratch:
         """Make an array, or open the one of an earlier run (`reuse`).
 
@@ -98,11 +98,13 @@ class Workspace:
         OutputFailed
             The file cannot be made, or the disk has too little space for it.
         """
+        bands, rows, cols = (int(n) for n in shape)
+        size = bands, rows, cols
         if self.folder is None:
-            return MemoryScratch(shape, dtype)
+            return MemoryScratch(size, dtype)
         path = self.folder / f"{name}.raw"
         if reuse and path.exists():
-            return FileScratch(path, shape, dtype, interleave, writable=True)
+            return FileScratch(path, size, dtype, interleave, writable=True)
         need = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
         free = shutil.disk_usage(self.folder).free
         if need > free:
@@ -110,7 +112,7 @@ class Workspace:
                 f"{self.folder.parent} has {free / 1e9:.1f} GB free, expected {need / 1e9:.1f} GB for {name}: "
                 "free space or choose another place"
             )
-        made = FileScratch.create(path, shape, dtype, interleave)
+        made = FileScratch.create(path, size, dtype, interleave)
         assert isinstance(made, FileScratch)
         return made
 

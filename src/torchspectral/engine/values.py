@@ -67,7 +67,7 @@ def raster_value(
         dims = variable.dims
         coords: dict[str, Any] = {}
         if variable.sizes["band"] == lead.sizes["band"]:
-            coords = {n: c.variable for n, c in lead.coords.items() if c.dims == ("band",)}
+            coords = {str(n): c.variable for n, c in lead.coords.items() if c.dims == ("band",)}
         if "time" in dims and "time" in lead.coords:
             coords["time"] = lead.coords["time"].variable
         value = xr.DataArray(variable, dims=dims, coords=coords, name=output.name)
@@ -163,7 +163,7 @@ def spectra_value(output: Output, values: Any, state: State, info: SceneInfo, at
 
 def table_value(values: Any) -> Any:
     """A DataFrame from a mapping of columns; anything else is handed on."""
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
 
     if isinstance(values, Mapping):
         return pd.DataFrame({n: v.tolist() if hasattr(v, "tolist") else v for n, v in values.items()})

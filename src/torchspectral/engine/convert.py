@@ -1,0 +1,242 @@
+"""`convert`: any product to COG, Zarr or ENVI, cut, masked, resampled, packed; no torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from torchspectral.cube import check_cube, good_bands, is_packed
+from torchspectral.engine.memory import PeakMemory
+from torchspectral.engine.paths import Paths, check_free, sources_of
+from torchspectral.engine.streaming import stream
+from torchspectral.errors import BadCube, BadSettings, BandMismatch
+from torchspectral.geo import grid_of
+from torchspectral.log import Progress, no_progress
+from torchspectral.result import Report, Result
+
+ENVI = (".hdr", ".img")
+
+
+def convert(
+    product: str | Path | xr.DataArray,
+    out: str | Path,
+    *,
+    bbox: Sequence[float] | None = None,
+    bands: str | Sequence[int] = "all",
+    resample: Any = None,
+    mask: Any = None,
+    dtype: str | None = None,
+    orthorectify: bool = True,
+    overwrite: bool = False,
+    resume: bool = False,
+    workers: int = 1,
+    report: Report | None = None,
+    progress: Progress = no_progress,
+    **options: Any,
+) -> Result:
+    """Convert a product, keeping all that is known of it.
+
+    Where nothing is computed (cuts of bands and of a window are no computation), stored integers stay the integers
+    they are, with their scale and offset.
+
+    Parameters
+    ----------
+    product : path or DataArray
+    out : path
+        ``.tif`` (COG), ``.zarr``, ``.hdr`` or ``.img`` (ENVI).
+    bbox : (west, south, east, north), optional
+        Box in the scene's CRS.
+    bands : {"all", "good"} or sequence of int
+        Bands to keep, indices from 0.
+    resample : Sensor, str or wavelengths, optional
+        Bands to simulate by spectral response.
+    mask : {"clear"}, path or DataArray, optional
+        The product's own flags, a mask file, or a boolean array (True is kept); what is masked becomes nodata.
+    dtype : str, optional
+        "float32", or "int16" for scaled integers.
+    orthorectify : bool
+        Put a swath onto a map grid.
+    overwrite, resume : bool
+        What to do with an existing or a half-done output. ENVI outputs go on block by block; COG and Zarr, which are
+        written in one pass by their libraries, start again.
+    workers : int
+        Processes that read and compute (ENVI outputs).
+    **options
+        Of the writer, see `io.save`.
+
+    Returns
+    -------
+    Result
+        ``cube``: lazy, opened from the written file.
+
+    Raises
+    ------
+    ProductNotFound, UnknownProduct, BrokenProduct
+        The product cannot be opened.
+    GridMismatch, BandMismatch, BadSettings
+        The box lies outside, bands do not exist, the sensor is not covered.
+    OutputExists, OutputFailed, JournalMismatch, Interrupted
+    """
+    path = Path(out)
+    done = report or Report()
+    done = replace(done, method="convert", version=_version(), inputs={"product": _name_of(product)})
+    done.options = _given(bbox=bbox, bands=bands, resample=resample, mask=mask, dtype=dtype, orthorectify=orthorectify)
+    started = time.perf_counter()
+    with PeakMemory() as memory:
+        cube = _opened(product, raw=resample is None and dtype is None)
+        check_free(Paths(path, {"cube": path}), [cube], overwrite=overwrite or resume)
+        cube = _cut(cube, bbox, bands, done)
+        if mask is not None:
+            cube = _masked(cube, mask, product)
+            done.notes.append("pixels outside the mask are nodata")
+        if resample is not None:
+            cube = _resampled(cube, resample, done)
+        done.history = list(cube.attrs.get("history", []))
+        if _streams(cube, path, dtype, orthorectify):
+            written = stream(
+                cube,
+                path,
+                key=dict(done.options),
+                workers=workers,
+                overwrite=overwrite,
+                resume=resume,
+                report=done,
+                progress=progress,
+                **options,
+            )
+        else:
+            written = _saved(cube, path, dtype, orthorectify, overwrite, done, progress, options)
+    done.peak_memory = memory.peak
+    done.seconds["total"] = round(time.perf_counter() - started, 3)
+    from torchspectral.io import open_product
+
+    return Result({"cube": open_product(written)}, done, {"cube": str(path)})
+
+
+def _opened(product: Any, *, raw: bool) -> xr.DataArray:
+    if isinstance(product, xr.DataArray):
+        return product if "layer" in product.dims else check_cube(product)
+    from torchspectral.io import open_product
+
+    opened = open_product(product, raw=raw)
+    if not isinstance(opened, xr.DataArray) or opened.ndim < 3:
+        raise BadCube(f"{product} holds no image, expected a product with bands, rows and columns")
+    return opened
+
+
+def _cut(cube: xr.DataArray, bbox: Any, bands: str | Sequence[int], report: Report) -> xr.DataArray:
+    if bbox is not None:
+        from torchspectral.geo import crop
+
+        cube = crop(cube, bbox)
+    if isinstance(bands, str) and bands == "all":
+        return cube
+    if "band" not in cube.dims:
+        raise BadSettings("got bands= for layers, expected a cube")
+    if isinstance(bands, str) and bands != "good":
+        raise BadSettings(f"got bands={bands!r}, expected 'all', 'good' or a list of band indices from 0")
+    count = cube.sizes["band"]
+    index = good_bands(cube) if isinstance(bands, str) else np.asarray(list(bands), dtype=np.int64)
+    if index.size == 0:
+        raise BandMismatch(f"none of the {count} bands was chosen or marked good, expected at least one")
+    if index.min() < 0 or index.max() >= count:
+        raise BandMismatch(f"band indices run from {index.min()} to {index.max()}, expected 0 to {count - 1}")
+    if index.size < count:
+        report.dropped.append(f"{count - index.size} of {count} bands")
+    out = cube.isel(band=index)
+    if is_packed(cube):
+        packing = dict(cube.attrs["packing"])
+        for name in ("scale", "offset"):
+            if np.size(packing.get(name, 0.0)) == count:
+                packing[name] = [float(v) for v in np.asarray(packing[name]).reshape(-1)[index]]
+        out.attrs["packing"] = packing
+    return out
+
+
+def _masked(cube: xr.DataArray, mask: Any, product: Any) -> xr.DataArray:
+    from torchspectral.io.masks import apply_mask, clear_mask
+
+    if isinstance(mask, str) and mask == "clear":
+        if isinstance(product, xr.DataArray):
+            raise BadSettings("got mask='clear' with a cube in memory, expected a product's path or a mask array")
+        mask = clear_mask(product)
+    elif isinstance(mask, (str, Path)):
+        mask = clear_mask(mask)
+    return apply_mask(cube, mask[0] if isinstance(mask, tuple) else mask)
+
+
+def _resampled(cube: xr.DataArray, to: Any, report: Report) -> xr.DataArray:
+    from torchspectral.spectra import resample
+
+    out = resample(cube, to)
+    report.resampled.append(f"{cube.sizes['band']} bands to {out.sizes['band']} by spectral response")
+    if "coverage" in out.coords:
+        low = int((np.asarray(out["coverage"].values) < 0.9).sum())
+        if low:
+            report.notes.append(f"{low} target bands are covered to less than 90 percent: they are marked bad")
+    return out
+
+
+def _streams(cube: xr.DataArray, path: Path, dtype: str | None, orthorectify: bool) -> bool:
+    """Whether blocks go straight into an ENVI file."""
+    if path.suffix.lower() not in ENVI or cube.ndim != 3 or dtype is not None:
+        return False
+    return not (orthorectify and grid_of(cube).kind == "swath")
+
+
+def _saved(
+    cube: xr.DataArray,
+    path: Path,
+    dtype: str | None,
+    orthorectify: bool,
+    overwrite: bool,
+    report: Report,
+    progress: Progress,
+    options: Mapping[str, Any],
+) -> Path:
+    from torchspectral.io import save
+
+    written = save(
+        cube,
+        path,
+        dtype=dtype,
+        orthorectify=orthorectify,
+        overwrite=overwrite,
+        report=report,
+        progress=progress,
+        **options,
+    )
+    return Path(written)
+
+
+def _name_of(product: Any) -> str:
+    if not isinstance(product, xr.DataArray):
+        return str(product)
+    return ", ".join(sources_of(product)) or f"array of shape {product.shape}"
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    defaults = {"bands": "all", "orthorectify": True}
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is None or value == defaults.get(name, object()):
+            continue
+        if isinstance(value, (str, bool, int, float)):
+            found[name] = value
+        elif isinstance(value, (list, tuple)):
+            found[name] = [v.item() if hasattr(v, "item") else v for v in value]
+        else:
+            found[name] = str(getattr(value, "name", None) or type(value).__name__)
+    return found
+
+
+def _version() -> str:
+    import torchspectral
+
+    return torchspectral.__version__
