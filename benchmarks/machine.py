@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 def best_of(repeats: int, call: Callable[[], object]) -> float:
@@ -67,7 +68,7 @@ def measure() -> Machine:
 
 def _name() -> str:
     try:
-        with open("/proc/cpuinfo") as file:
+        with Path("/proc/cpuinfo").open() as file:
             for line in file:
                 if line.startswith("model name"):
                     return line.partition(":")[2].strip()

@@ -56,7 +56,7 @@ def test_threshold_nodata_and_zero_pixels() -> None:
 
 
 def test_labels_give_class_means_with_their_own_numbers() -> None:
-    cube, spectra, numbers = scene()
+    cube, _, numbers = scene()
     labels = np.where(np.random.default_rng(1).random(numbers.shape) < 0.3, numbers * 2, 0)
     result = ts.classify(cube, labels=layers_of(labels, ["none", "x", "two", "y", "four", "z", "six"]))
     assert (result["classes"].values[0] == numbers * 2).all()

@@ -115,7 +115,7 @@ def test_impossible_requests_say_so() -> None:
         ts.restore(cube * 0 + 3)
     with pytest.raises(BandMismatch, match="at least 2"):
         ts.restore(cube[:1])
-    with pytest.raises(BadInput, match="at least 2|neighbouring"):
+    with pytest.raises(BadInput, match=r"at least 2|neighbouring"):
         ts.restore(cube[:, :1, :1])
 
 

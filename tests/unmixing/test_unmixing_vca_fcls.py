@@ -131,7 +131,7 @@ def test_constraints_hold(constraint: str) -> None:
 
 
 def test_nodata_bad_bands_and_negative_reflectance() -> None:
-    cube, spectra, _ = scene()
+    cube, _, _ = scene()
     cube = cube.copy()
     cube[:, 0, 0] = np.nan
     cube[:, 20:22, 5] = np.nan

@@ -83,9 +83,26 @@ def classify(
     if labels is not None:
         inputs["labels"] = _labels(labels)
     made = registry.create(ROOM, method, dict(settings or {}))
-    known = dict(state) if state is not None else None
-    result = run(made, inputs, out=out, options=RunOptions.make(options), state=known, progress=progress)
-    return result
+    known = _state(state) if state is not None else None
+    return run(made, inputs, out=out, options=RunOptions.make(options), state=known, progress=progress)
+
+
+def _state(state: Any) -> dict[str, Any]:
+    import torch
+
+    if not isinstance(state, Mapping) or "references" not in state:
+        raise BadInput('got a state without "references", expected spectra of shape (class, band)')
+    spectra = torch.as_tensor(np.asarray(state["references"], dtype=np.float64))
+    if spectra.ndim != 2 or not spectra.numel():
+        raise BadInput(f"got references of shape {tuple(spectra.shape)}, expected (class, band)")
+    count = len(spectra)
+    numbers = [int(n) for n in state.get("class_numbers", range(1, count + 1))]
+    names = [str(n) for n in state.get("class_names", [f"class {n}" for n in numbers])]
+    if len(numbers) != count or len(names) != count or not all(0 < n < 255 for n in numbers):
+        raise BadInput(
+            f"got {len(names)} names and {len(numbers)} numbers for {count} references, expected one for each"
+        )
+    return {"pixels": [], **state, "references": spectra, "class_names": names, "class_numbers": numbers}
 
 
 def _library(library: Any, cube: xr.DataArray, resample: bool) -> xr.DataArray:

@@ -206,8 +206,8 @@ def _by_pattern(
     table = maps.numpy()
     values = np.empty_like(rows)
     start = 0
-    for index, end in zip(present.tolist(), ends.tolist(), strict=True):
-        np.dot(rows[start:end], table[index].T, out=values[start:end])
+    for number, end in zip(present.tolist(), ends.tolist(), strict=True):
+        np.dot(rows[start:end], table[number].T, out=values[start:end])
         start = end
     values += constants.numpy()[key[order]]
     out = np.empty_like(values)

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from torchspectral.cube import check_cube
-from torchspectral.errors import BadCube, BadSettings
+from torchspectral.errors import BadCube, BadInput, BadSettings
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.result import Result
 
@@ -79,6 +79,9 @@ def restore(
 
         known = dict(load(weights).state)
     made = registry.create(ROOM, card.name, dict(settings or {}))
+    missing = [key for key in getattr(made, "state_keys", ()) if known is not None and key not in known]
+    if missing:
+        raise BadInput(f"the state has no {', '.join(missing)}: expected what an earlier fit of {method} found")
     return run(
         made, {"cube": check_cube(cube)}, out=out, options=RunOptions.make(options), state=known, progress=progress
     )
@@ -115,10 +118,8 @@ def compare(before: xr.DataArray, after: xr.DataArray, *, progress: Progress = n
         _add(sums, _differences(one, two, axis=2))
         _add(sums, _differences(one, two, axis=1))
         if last is not None:
-            seam = [
-                np.concatenate([above, below[:, :1]], axis=1) for above, below in zip(last, (one, two), strict=True)
-            ]
-            _add(sums, _differences(*seam, axis=1))
+            above = np.concatenate([last[0], one[:, :1]], axis=1)
+            _add(sums, _differences(above, np.concatenate([last[1], two[:, :1]], axis=1), axis=1))
         last = one[:, -1:], two[:, -1:]
         progress(Step("compare", share))
     with np.errstate(invalid="ignore", divide="ignore"):

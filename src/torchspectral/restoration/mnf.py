@@ -67,6 +67,7 @@ class Mnf(Method):
     halo = 1
     bands = BandRule(least=2)
     needs_fit = True
+    state_keys = ("mean", "forward", "basis", "project", "components", "component_names", "component_snr", "bands")
 
     @property
     def outputs(self) -> tuple[Output, ...]:  # type: ignore[override]
@@ -89,7 +90,8 @@ class Mnf(Method):
             sums = source.reduce(self._differences, add_sums)
             noise = shift_noise(*sums)
         else:
-            noise = regression_noise(n, spread * n)[1]
+            # Residuals of regressions are correlated even where the noise is not: only their variances are used.
+            noise = torch.diag(regression_noise(n, spread * n)[1].diagonal())
         found = mnf_state(n, total / n, spread, noise, self.settings.components, self.settings.snr)
         wavelength = [float(w) for w in source.info.wavelength]
         return {**found, "bands": {"wavelength": wavelength, **found["bands"]}}

@@ -160,5 +160,33 @@ def run_method(
     from torchspectral.engine import RunOptions, run
 
     made = registry.create(ROOM, method, dict(settings))
-    known = dict(state) if state is not None else None
+    known = check_state(state) if state is not None else None
     return run(made, inputs, out=out, options=RunOptions.make(options), state=known, progress=progress)
+
+
+def check_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete a state that a caller made: endmembers as a tensor, and names for them.
+
+    Raises
+    ------
+    BadInput
+        It has no endmembers, or not as many names.
+    """
+    import torch
+
+    from torchspectral.unmixing.vca_fcls import endmember_names
+
+    if not isinstance(state, Mapping) or "endmembers" not in state:
+        got = f"a state with {', '.join(map(str, state)) or 'nothing'}" if isinstance(state, Mapping) else type(state)
+        raise BadInput(f'got {got}, expected a state with "endmembers" of shape (endmember, band)')
+    given = state["endmembers"]
+    try:
+        spectra = given.detach() if isinstance(given, torch.Tensor) else torch.as_tensor(np.asarray(given, float))
+    except (TypeError, ValueError):
+        raise BadInput(f"got endmembers of type {type(given).__name__}, expected numbers (endmember, band)") from None
+    if spectra.ndim != 2 or not spectra.numel():
+        raise BadInput(f"got endmembers of shape {tuple(spectra.shape)}, expected (endmember, band)")
+    names = [str(n) for n in state.get("endmember_names", endmember_names(len(spectra)))]
+    if len(names) != len(spectra):
+        raise BadInput(f"got {len(names)} names for {len(spectra)} endmembers, expected one for each")
+    return {**state, "endmembers": spectra, "endmember_names": names}

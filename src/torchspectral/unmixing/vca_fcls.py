@@ -80,12 +80,12 @@ class Vca(Method):
 
     Settings = VcaSettings
     inputs = (Input("cube"),)
-    outputs = (ENDMEMBERS,)
+    outputs: tuple[Output, ...] = (ENDMEMBERS,)
     scope = Scope.PIXEL
     bands = BandRule(least=2)
     needs_fit = True
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
         if self.settings.k != "auto" and self.settings.k < 2:
             raise BadSettings(f"got k={self.settings.k}, expected at least 2 endmembers: one leaves nothing to unmix")
@@ -116,13 +116,13 @@ class Vca(Method):
 class _Abundances(Method):
     """What methods with abundances share: one solver, abundances and the residual of each pixel."""
 
-    outputs = (
+    outputs: tuple[Output, ...] = (
         Output("abundances", kind="layers", names="=endmember_names", undo_scale=False),
         Output("rmse", kind="layers", names=("rmse",), undo_scale=False),
         ENDMEMBERS,
     )
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
         self._solver: AbundanceSolver | None = None
 
