@@ -7,9 +7,8 @@ import torch
 import xarray as xr
 
 from torchspectral.geo.lazy import LazyArray, read_window
-from torchspectral.ops.mtf import mtf_filter
+from torchspectral.ops.mtf import kernel_size, mtf_filter
 
-KERNEL = 41
 GROUP_BYTES = 128 << 20
 
 
@@ -56,7 +55,7 @@ class DegradedArray(LazyArray):
     def compute(self, *indices: np.ndarray) -> np.ndarray:
         """Degrade the window that holds the indices, some bands at a time."""
         bands, rows, cols = indices
-        ratio, margin = self.ratio, -(-(KERNEL // 2) // self.ratio)
+        ratio, margin = self.ratio, -(-(kernel_size(self.ratio) // 2) // self.ratio)
         top, bottom = max(int(rows.min()) - margin, 0), min(int(rows.max()) + 1 + margin, self.shape[1])
         left, right = max(int(cols.min()) - margin, 0), min(int(cols.max()) + 1 + margin, self.shape[2])
         fine = slice(top * ratio, bottom * ratio), slice(left * ratio, right * ratio)
@@ -86,7 +85,7 @@ class DegradedArray(LazyArray):
 
     def _filter(self, image: torch.Tensor, gains: np.ndarray) -> torch.Tensor:
         def one(part: torch.Tensor, gain: float) -> torch.Tensor:
-            return mtf_filter(part, self.ratio, gain, normalize=self.normalize, decimated=True, size=KERNEL)
+            return mtf_filter(part, self.ratio, gain, normalize=self.normalize, decimated=True)
 
         levels, which = np.unique(gains, return_inverse=True)
         if levels.size == 1:

@@ -9,10 +9,8 @@ import torch
 from torchspectral.engine.method import Input, Method, Output, SceneInfo, Scope, Size, State, Tile
 from torchspectral.errors import BadInput, GridMismatch
 from torchspectral.ops.interpolate import interpolation_halo
-from torchspectral.ops.mtf import HS_GAIN, mtf_filter
+from torchspectral.ops.mtf import HS_GAIN, kernel_size, mtf_filter
 from torchspectral.settings import Settings, setting
-
-KERNEL = 41
 
 
 class InjectionSettings(Settings):
@@ -60,7 +58,7 @@ class Injection(Method):
             The PAN is not finer than the cube.
         """
         ratio = self.check_ratio(info)
-        self.halo = interpolation_halo(ratio) + (-(-(KERNEL // 2) // ratio) if self.uses_mtf else 0)
+        self.halo = interpolation_halo(ratio) + (-(-(kernel_size(ratio) // 2) // ratio) if self.uses_mtf else 0)
 
     @staticmethod
     def check_ratio(info: SceneInfo) -> int:
@@ -82,14 +80,14 @@ class Injection(Method):
     def coarse_pan(self, tile: Tile, ratio: int) -> torch.Tensor:
         """The PAN as the hyperspectral sensor would see it, (n, 1, y, x) on the lead grid."""
         return mtf_filter(
-            tile["pan"], ratio, self.gain(tile.info), normalize=not self.as_authors, decimated=True, size=KERNEL
+            tile["pan"], ratio, self.gain(tile.info), normalize=not self.as_authors, decimated=True
         )
 
     def memory(self, size: Size) -> dict[str, int]:
         """Bytes beside the inputs: the interpolated tile twice, and float64 copies of the coarse one."""
-        coarse = size.bands * (size.rows + 2 * self.halo) * (size.cols + 2 * self.halo)
-        fine = size.bands * size.rows * size.cols * size.zoom**2
-        band = (size.rows + 2 * self.halo) * (size.cols + 2 * self.halo) * size.zoom**2
+        coarse = size.bands * size.rows * size.cols
+        band = size.rows * size.cols * size.zoom**2
+        fine = size.bands * band
         return {"fit": 32 * coarse + 4 * fine + 40 * band, "apply": 4 * coarse + 12 * fine + 40 * band}
 
 

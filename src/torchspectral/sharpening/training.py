@@ -12,8 +12,8 @@ import xarray as xr
 from torchspectral.errors import BandMismatch, UnknownName, closest
 from torchspectral.learn.recipe import Batch, Recipe, Scene, TrainingSettings, common_bands
 from torchspectral.ops.interpolate import check_ratio, interpolation_halo
+from torchspectral.ops.mtf import kernel_size
 from torchspectral.settings import setting
-from torchspectral.sharpening.degraded import KERNEL
 from torchspectral.sharpening.protocol import wald_pairs
 
 
@@ -45,7 +45,7 @@ class HyperPNNRecipe(Recipe):
     def __init__(self, settings: TrainingSettings | None = None) -> None:
         super().__init__(settings)
         self.multiple = check_ratio(self.settings.ratio)
-        self.reach = KERNEL // 2 + self.multiple * interpolation_halo(self.multiple)
+        self.reach = kernel_size(self.multiple) // 2 + self.multiple * interpolation_halo(self.multiple)
         self.wavelength = np.zeros(0)
         self.index = np.zeros(0, dtype=np.int64)
         self.fwhm = np.zeros(0)
