@@ -22,7 +22,7 @@ from torchspectral.errors import (
     UnknownName,
     closest,
 )
-from torchspectral.geo import Grid, grid_of
+from torchspectral.geo.grids import Grid, grid_of, to_ground
 from torchspectral.result import Report
 
 CORNER_TOLERANCE = 0.1
@@ -196,8 +196,8 @@ def _compare(here: Grid, there: Grid) -> tuple[str, int]:
     if placed:
         pixel = min(here.resolution)
         for corner in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
-            x0, y0 = here.transform * (corner[0] * here.width, corner[1] * here.height)
-            x1, y1 = there.transform * (corner[0] * there.width, corner[1] * there.height)
+            x0, y0 = to_ground(here.transform, corner[0] * here.width, corner[1] * here.height)
+            x1, y1 = to_ground(there.transform, corner[0] * there.width, corner[1] * there.height)
             off = float(np.hypot(x0 - x1, y0 - y1)) / pixel
             if off > CORNER_TOLERANCE:
                 return f"its corners lie {off:.2f} of its pixels off the lead's, expected at most {CORNER_TOLERANCE}", 0

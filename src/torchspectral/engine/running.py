@@ -85,14 +85,18 @@ class RunOptions:
 
     def changed(self) -> dict[str, Any]:
         """Options that are not the default, as plain values; without those that do not touch the result."""
-        found = {}
+        found: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
-            if value is not f.default and value != f.default and f.name not in ("seed", "overwrite", "resume", "mask"):
-                plain = isinstance(value, (str, bool, int, float))
-                found[f.name] = (
-                    value if plain else [int(v) for v in value] if isinstance(value, Sequence) else str(value)
-                )
+            if f.name in ("seed", "overwrite", "resume", "mask") or value is None:
+                continue
+            if isinstance(value, (str, bool, int, float)):
+                if value != f.default:
+                    found[f.name] = value
+            elif hasattr(value, "__iter__"):
+                found[f.name] = [int(v) for v in value]
+            else:
+                found[f.name] = str(value)
         return found
 
     @classmethod
