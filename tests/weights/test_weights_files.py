@@ -195,7 +195,7 @@ def test_published_weights_load_and_convert_alike(samples: Path, tmp_path: Path,
     loaded = weights.load(file)
     if file.stem in PARAMETERS:
         assert facts["parameters"] == PARAMETERS[file.stem]
-    assert facts["checksum"] == "not on the card" and facts["tensors"][0]["dtype"] == "float32"
+    assert facts["checksum"] == "not on the card" and facts["keys"][0]["dtype"] == "float32"
     out = weights.convert(file, tmp_path / "out.safetensors", card={"name": "x.y", "licence": "research only"})
     again = weights.load(out)
     assert list(again.state) and set(again.state) == set(loaded.state)

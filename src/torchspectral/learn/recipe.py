@@ -37,31 +37,25 @@ class TrainingSettings(Settings):
     steps: int = setting(1000, "optimiser steps", ge=1)
     batch: int = setting(16, "patches in a step, over all devices", ge=1)
     patch: int = setting(32, "side of a square patch on the lead grid", unit="pixel", ge=1)
-    stride: int = setting(
-        0, "distance of neighbouring patches of the store; 0: half a patch", unit="pixel", ge=0
-    )
-    patches: int = setting(
-        20000, "most training patches in the store; more are thinned out evenly, seeded", ge=1
-    )
+    stride: int = setting(0, "distance of neighbouring patches of the store; 0: half a patch", unit="pixel", ge=0)
+    patches: int = setting(20000, "most training patches in the store; more are thinned out evenly, seeded", ge=1)
     learning_rate: float = setting(1e-4, "learning rate", gt=0)
     weight_decay: float = setting(0.0, "weight decay (L2)", ge=0)
     clip: float = setting(0.0, "largest norm of the gradient; 0: not clipped", ge=0)
-    precision: str = setting(
-        "32", "arithmetic: 32, bf16-mixed, 16-mixed, 64", pattern="^(32|64|bf16-mixed|16-mixed)$"
-    )
+    precision: str = setting("32", "arithmetic: 32, bf16-mixed, 16-mixed, 64", pattern="^(32|64|bf16-mixed|16-mixed)$")
     split: str = setting(
         "blocks", "blocks: spatially disjoint; random: patches at random (leaks)", pattern="^(blocks|random)$"
     )
     held_out: float = setting(0.2, "share of the ground that validates", gt=0, lt=1)
-    block: int = setting(
-        0, "side of the blocks that are dealt out; 0: chosen from the scene", unit="pixel", ge=0
-    )
-    guard: int = setting(-1, "ground left out between the parts; -1: the recipe's reach", unit="pixel", ge=-1)
+    block: int = setting(0, "side of the blocks that are dealt out; 0: chosen from the scene", unit="pixel", ge=0)
+    guard: int = setting(-1, "ground left out between the parts; -1: an eighth of a block", unit="pixel", ge=-1)
     flips: bool = setting(True, "augment with flips and quarter turns")
     jitter: float = setting(0.0, "augment with a gain of each sample within 1 +- jitter", ge=0, lt=1)
+    spectral_jitter: float = setting(0.0, "augment with a smooth spectral curve within 1 +- this", ge=0, lt=1)
     validate_every: int = setting(100, "steps between validations", ge=1)
     checkpoint_every: int = setting(200, "steps between checkpoints", ge=1)
     loader_workers: int = setting(0, "processes that read patches", ge=0)
+    cache: int = setting(256, "patches are kept in memory where all of them are at most this", unit="MiB", ge=0)
 
 
 class Recipe(ABC):
@@ -84,7 +78,7 @@ class Recipe(ABC):
         Patch origins and sizes are multiples of it (the ratio of the coarsest role).
     reach : int
         How far a value that `pairs` returns draws on its surroundings [lead pixels] (filters, interpolation). Blocks
-        of a large scene are read with this margin, which is then thrown away; it is also the default guard distance.
+        of a large scene are read with this margin, which is then thrown away; it never reaches into another part.
     layers : tuple of str
         Layers to open with each scene (``("pan",)``); scenes then are Datasets.
     monitor, mode : str
@@ -145,7 +139,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def card(self) -> dict[str, Any]:
-        """Fields of `WeightsCard` that only the recipe knows: quantity, scale, mean, std, wavelengths, ratio, preprocessing.
+        """Fields of `WeightsCard` that only the recipe knows: quantity, scale, wavelengths, ratio, preprocessing, ..
 
         `learn` adds model, constructor, metrics, trained_on, sha256 and the licence of the user's choice.
         """

@@ -12,7 +12,7 @@ from torchspectral.weights.fit import check_fit
 from torchspectral.weights.foreign import convert
 from torchspectral.weights.loading import Weights, inspect, load
 from torchspectral.weights.networks import ModelCard, create_model, models
-from torchspectral.weights.store import Entry, add, find, listing, store_dir
+from torchspectral.weights.store import Entry, add, find, list_weights, listing, store_dir
 
 __all__ = [
     "Entry",
@@ -26,6 +26,7 @@ __all__ = [
     "create_model",
     "find",
     "inspect",
+    "list_weights",
     "listing",
     "load",
     "make_card",

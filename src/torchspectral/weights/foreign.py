@@ -381,7 +381,8 @@ def _plain(value: Any, made: dict[int, Any], done: dict[int, Any], depth: int) -
         out.update({str(k): _plain(v, made, done, depth + 1) for k, v in value.items()})
         return out
     if isinstance(value, (list, tuple)):
-        done[id(value)] = listed = []
+        listed: list[Any] = []
+        done[id(value)] = listed
         listed.extend(_plain(v, made, done, depth + 1) for v in value)
         return listed
     return value if isinstance(value, (str, int, float, bool, type(None))) else None

@@ -197,8 +197,8 @@ def inspect(name: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``path, bytes, sha256, checksum`` ("ok", "differs" or "not on the card"), ``parameters``, ``tensors`` (name,
-        shape, dtype), ``values`` (names of plain values) and ``card`` (a `WeightsCard`).
+        ``path, bytes, sha256, checksum`` ("ok", "differs" or "not on the card"), ``parameters``, ``keys`` (name,
+        shape, dtype), ``values`` (names of plain values) and ``card`` (plain fields).
 
     Raises
     ------
@@ -219,7 +219,7 @@ def inspect(name: str | Path) -> dict[str, Any]:
         "sha256": digest,
         "checksum": "not on the card" if not card.sha256 else "ok" if card.sha256 == digest else "differs",
         "parameters": sum(int(v.numel()) for v in state.values() if is_tensor(v)),
-        "tensors": tensors,
+        "keys": tensors,
         "values": [key for key, value in state.items() if not is_tensor(value)],
-        "card": card,
+        "card": card.model_dump(mode="json", exclude_defaults=True),
     }

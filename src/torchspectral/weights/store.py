@@ -76,6 +76,27 @@ def listing() -> list[Entry]:
     return list(found.values())
 
 
+def list_weights() -> list[dict[str, str]]:
+    """`listing` as rows of words, for tables.
+
+    Raises
+    ------
+    BadWeights
+    """
+    return [
+        {
+            "name": entry.name,
+            "where": entry.where if entry.path is not None else "not here",
+            "model": entry.card.model,
+            "bands": str(entry.card.bands or "any"),
+            "quantity": entry.card.quantity,
+            "licence": entry.card.licence,
+            "trained on": entry.card.trained_on,
+        }
+        for entry in listing()
+    ]
+
+
 def _weights_file(folder: Path, name: str) -> Path | None:
     return next((p for s in SUFFIXES if (p := folder / f"{name}{s}").is_file()), None)
 
@@ -147,7 +168,7 @@ def _in_folder(path: Path) -> Path:
         return files[0]
     if (path / "run.yaml").is_file():
         raise BadWeights(
-            f"{path}: the run has no finished weights: continue it with `torchspectral train --resume -o {path}`"
+            f"{path}: the run has no finished weights: continue it with its command (run.yaml) and --resume"
         )
     raise BadWeights(
         f"{path}: got a folder with {len(files)} safetensors files, expected a run folder or one weights file"

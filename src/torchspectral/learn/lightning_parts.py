@@ -1,0 +1,208 @@
+"""The Lightning module and callback of a training; imported only when one runs.
+
+Lightning brings devices, precision and gradient clipping. Steps, checkpoints, order of samples and random numbers are
+ours, because a run must resume bit for bit in the middle of an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import random
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+
+from torchspectral.errors import BadInput
+from torchspectral.learn.patches import PatchStore
+from torchspectral.learn.recipe import Recipe
+from torchspectral.learn.runs import BEST, LAST, Run
+from torchspectral.learn.sampling import held_out_loader, seed_of, training_loader
+from torchspectral.log import Progress, Step
+
+
+class TrainingModule(pl.LightningModule):
+    """A network with its recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    network : torch.nn.Module
+    store : PatchStore
+    seed : int
+    start : dict or None
+        The checkpoint to go on from.
+    stop : int
+        Number of the last step.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: torch.nn.Module,
+        store: PatchStore,
+        *,
+        seed: int,
+        start: dict[str, Any] | None,
+        stop: int,
+    ) -> None:
+        super().__init__()
+        self.recipe, self.network, self.store, self.seed = recipe, network, store, seed
+        self.start = start or {}
+        self.first = int(self.start.get("step", 0))
+        self.stop = stop
+        self.done = self.first
+        self.sum = torch.tensor(float(self.start.get("loss_sum", 0.0)), dtype=torch.float64)
+        self.since = int(self.start.get("loss_count", 0))
+        self.plan: Any = None
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimiser and schedule, with the state of the checkpoint."""
+        optimiser = self.recipe.optimiser(p for p in self.network.parameters() if p.requires_grad)
+        self.plan = self.recipe.schedule(optimiser)
+        if "optimiser" in self.start:
+            optimiser.load_state_dict(self.start["optimiser"])
+        if self.plan is None:
+            return optimiser
+        if self.start.get("schedule"):
+            self.plan.load_state_dict(self.start["schedule"])
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": self.plan, "interval": "step"}}
+
+    def train_dataloader(self) -> Any:
+        """Batches that are still to come."""
+        return training_loader(
+            self.store, self.recipe, self.seed, self.first, self.stop, self.global_rank, self.trainer.world_size
+        )
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed everything that this step may draw."""
+        number = seed_of(self.seed, self.done, self.global_rank)
+        torch.manual_seed(number)
+        np.random.seed(number % 2**32)  # noqa: NPY002  networks of others may draw from it
+        random.seed(number)
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Loss of one batch."""
+        loss = self.recipe.loss(self.network, batch)
+        self.sum = self.sum.to(loss.device) + loss.detach().double()
+        self.since += 1
+        return loss
+
+    def checkpoint(self, best: float | None) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        optimiser: Any = self.optimizers(use_pl_optimizer=False)
+        return {
+            "step": self.done,
+            "model": self.network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "schedule": self.plan.state_dict() if self.plan is not None else {},
+            "scaler": self.trainer.precision_plugin.state_dict(),
+            "loss_sum": float(self.sum),
+            "loss_count": self.since,
+            "best": best,
+        }
+
+
+class Keeper(pl.Callback):
+    """Validates, keeps checkpoints and curves, reports progress, stops cleanly on a signal.
+
+    Parameters
+    ----------
+    run : Run
+    best : float or None
+        Best value of the monitored figure so far.
+    progress : callable
+    """
+
+    def __init__(self, run: Run, best: float | None, progress: Progress) -> None:
+        self.run, self.best, self.progress = run, best, progress
+        self.asked = False
+
+    def ask(self, *_: Any) -> None:
+        """Stop after this step; a second signal stops at once."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_fit_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Restore the scaler; take signals in processes that Lightning started."""
+        if module.start.get("scaler"):
+            trainer.precision_plugin.load_state_dict(module.start["scaler"])
+        if multiprocessing.parent_process() is not None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self.ask)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        """Count the step; validate and keep where it is time."""
+        module.done += 1
+        s, step, last = module.recipe.settings, module.done, module.done >= module.stop
+        stop = self.asked
+        if trainer.world_size > 1:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if step % 10 == 0 or last:
+            self._check_loss(module)
+            detail = f"step {step}, loss {float(module.sum) / max(module.since, 1):.4g}"
+            if trainer.is_global_zero:
+                self.progress(Step("train", step / module.stop, detail))
+        if step % s.validate_every == 0 or last:
+            if trainer.is_global_zero:
+                self._validate(trainer, module)
+            module.sum = torch.zeros_like(module.sum)
+            module.since = 0
+        if (step % s.checkpoint_every == 0 or last or stop) and trainer.is_global_zero:
+            self.run.save_checkpoint(LAST, module.checkpoint(self.best))
+        if stop:
+            trainer.should_stop = True
+
+    def _check_loss(self, module: Any) -> None:
+        if not math.isfinite(float(module.sum)):
+            raise BadInput(
+                f"the loss is not finite at step {module.done}: lower learning_rate, set clip, or look at the "
+                "scale of the scenes"
+            )
+
+    def _validate(self, trainer: pl.Trainer, module: Any) -> None:
+        figures = validate(
+            module.recipe, module.network, module.store, module.device, trainer.precision_plugin.forward_context
+        )
+        optimiser: Any = module.optimizers(use_pl_optimizer=False)
+        row = {
+            "step": module.done,
+            "train_loss": float(module.sum) / max(module.since, 1),
+            **{f"held_out_{name}": value for name, value in figures.items()},
+            "learning_rate": float(optimiser.param_groups[0]["lr"]),
+        }
+        self.run.add_row(row)
+        value = float(figures[module.recipe.monitor])
+        sign = -1 if module.recipe.mode == "max" else 1
+        if math.isfinite(value) and (self.best is None or sign * value < sign * self.best):
+            self.best = value
+            self.run.save_checkpoint(
+                BEST, {"step": module.done, "model": module.network.state_dict(), "figures": figures}
+            )
+
+
+def validate(
+    recipe: Recipe, network: torch.nn.Module, store: PatchStore, device: Any, context: Callable[[], Any]
+) -> dict[str, float]:
+    """Mean figures over the held-out patches."""
+    totals: dict[str, float] = {}
+    count = 0
+    training = network.training
+    network.eval()
+    with torch.no_grad(), context():
+        for batch in held_out_loader(store, recipe):
+            size = next(iter(batch.values())).shape[0]
+            figures = recipe.validate(network, {role: t.to(device) for role, t in batch.items()})
+            for name, value in figures.items():
+                totals[name] = totals.get(name, 0.0) + float(value) * size
+            count += size
+    network.train(training)
+    means = {name: total / count for name, total in totals.items()}
+    if recipe.monitor not in means:
+        raise BadInput(f"the recipe of {recipe.method} monitors {recipe.monitor!r}, expected one of {', '.join(means)}")
+    return means

@@ -1,0 +1,361 @@
+"""`train`: from scenes to a set of weights with a card."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from torchspectral.errors import BadSettings, Interrupted, JournalMismatch, UnknownName, closest
+from torchspectral.learn.patches import PatchStore, areas_of, build_store
+from torchspectral.learn.recipe import Recipe
+from torchspectral.learn.runs import BEST, LAST, Run
+from torchspectral.learn.scenes import OpenedScene, open_scenes, read_block
+from torchspectral.learn.splits import HELD_OUT, TRAIN
+from torchspectral.log import Progress, Step, no_progress
+from torchspectral.registry import ROOMS, load_target, methods
+from torchspectral.result import Report, Result
+
+PRECISIONS = {
+    "float32": "32", "32": "32", "float64": "64", "64": "64", "bf16": "bf16-mixed", "bf16-mixed": "bf16-mixed",
+    "fp16": "16-mixed", "16-mixed": "16-mixed",
+}  # fmt: skip
+LARGEST_EVALUATION = 256 << 20
+"""Bytes of the largest held-out area that is evaluated in one piece."""
+
+
+def room_of(task: str) -> str:
+    """The room of a verb ("sharpen") or of its own name ("sharpening").
+
+    Raises
+    ------
+    UnknownName
+    """
+    if task in ROOMS:
+        return task
+    verbs = {card.verb: card.room for card in methods() if card.verb}
+    if task in verbs:
+        return verbs[task]
+    raise UnknownName(f"no task {task!r} to train for: {closest(task, (*verbs, *ROOMS))}")
+
+
+def find_recipe(task: str, method: str, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of a method, from ``torchspectral.<room>.training``.
+
+    Raises
+    ------
+    UnknownName
+        No such task, or the method is not trained.
+    BadSettings, MissingDependency
+    """
+    room = room_of(task)
+    try:
+        make = load_target(f"torchspectral.{room}.training:recipe")
+    except ModuleNotFoundError as error:
+        if error.name != f"torchspectral.{room}.training":
+            raise
+        raise UnknownName(f"no method of {room} is trained: it fits on the scene, or takes weights of others") from None
+    recipe: Recipe = make(method, settings)
+    return recipe
+
+
+def train(
+    task: str,
+    method: str,
+    data: Any,
+    *,
+    out: Path | str,
+    settings: Mapping[str, Any] | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    devices: int = 1,
+    precision: str | None = None,
+    store: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    name: str = "",
+    card: Mapping[str, Any] | None = None,
+    progress: Progress = no_progress,
+) -> Result:
+    """Train a network and keep it as weights.
+
+    Parameters
+    ----------
+    task : str
+        Verb or room: "sharpen".
+    method : str
+        A method of the room that is trained.
+    data : path, cube, or a list of these
+        Scenes, folders of scenes, ``.txt`` lists; see `learn.open_scenes`.
+    out : path
+        The run folder; see `learn.runs`. It can be given as ``weights=`` once it is finished.
+    settings : mapping, optional
+        Fields of the recipe's settings (patch, batch, learning_rate, split, ...).
+    epochs, steps : int, optional
+        Passes over the training patches, or optimiser steps; one of them, in place of the setting `steps`.
+    seed : int
+        Split, patches, initial weights, order, augmentation.
+    device : {"auto", "cpu", "cuda", "cuda:N"}
+    devices : int
+        Processes with a device each; the batch is shared among them.
+    precision : {"float32", "bf16", "fp16", "float64"}, optional
+        In place of the setting of that name.
+    store : path, optional
+        Patch store to share between runs; by default ``patches.zarr`` in the run folder.
+    resume : bool
+        Go on from the last checkpoint; everything else must be as it was, but `device`.
+    overwrite : bool
+        Begin again where a run is.
+    name : str
+        Name of the weights; by default the model and the folder's name.
+    card : mapping, optional
+        Fields of the weights' card that only you know: licence, attribution, source, commercial, command.
+    progress : callable
+
+    Returns
+    -------
+    Result
+        ``network`` (torch.nn.Module with the best weights), ``curves`` (pandas.DataFrame); paths ``run``, ``weights``.
+
+    Raises
+    ------
+    UnknownName, BadSettings, BadInput, BandMismatch, ProductNotFound, UnknownProduct, OutputExists, JournalMismatch
+    Interrupted
+        SIGINT or SIGTERM; the message has the command that goes on.
+    MissingDependency
+        The extra ``train`` is not installed.
+
+    Examples
+    --------
+    >>> import torchspectral as ts
+    >>> ts.train("sharpen", "hyperpnn", "scenes/", out="run")  # doctest: +SKIP
+    >>> ts.sharpen(hs, pan, method="hyperpnn", weights="run")  # doctest: +SKIP
+    """
+    begun = perf_counter()
+    run = Run(out)
+    values = _settings(settings, epochs, steps, precision)
+    if resume and (run.path / "run.yaml").is_file():
+        values = {**(run.facts().get("settings") or {}), **values}
+    recipe = find_recipe(task, method, values)
+    scenes = open_scenes(data, recipe.layers)
+    recipe.prepare([scene.scene for scene in scenes])
+    going_on = run.start(resume=resume, overwrite=overwrite)
+    facts = _facts(task, recipe, scenes, seed, device, devices, out)
+    if going_on:
+        run.check_same(facts, ("task", "method", "seed", "scenes"))
+        _same_settings(run, recipe, epochs)
+    else:
+        run.write_facts(facts)
+    patches = build_store(Path(store) if store else run.patches, recipe, scenes, seed=seed, progress=progress)
+    if epochs is not None:
+        recipe.settings = recipe.settings.model_copy(
+            update={"steps": max(-(-epochs * patches.count(TRAIN) // recipe.settings.batch), 1)}
+        )
+    facts |= {
+        "command": _command(task, recipe, scenes, seed, out),
+        "settings": recipe.settings.model_dump(mode="json"),
+        "patches": {part: patches.count(part) for part in (TRAIN, HELD_OUT)},
+        "patches_with_nodata": patches.attrs["dropped"],
+        "split": patches.attrs["leakage"],
+    }
+    if not going_on:
+        run.write_facts(facts)
+    cut = perf_counter()
+    _train(recipe, patches, run, facts, seed, device, devices, progress)
+    trained = perf_counter()
+    network, made = finish(
+        recipe, patches, run, scenes, name=name, fields=card or {}, command=facts["command"], progress=progress
+    )
+    report = Report(
+        method=f"{recipe.room}/{recipe.method} training",
+        settings=facts["settings"],
+        figures=run.metrics(),
+        notes=[patches.attrs["leakage"]],
+        seconds={"patches": cut - begun, "train": trained - cut, "evaluate": perf_counter() - trained},
+        weights=made.name,
+        licence=made.licence,
+        seed=seed,
+        device=device,
+    )
+    import pandas as pd  # type: ignore[import-untyped]
+
+    curves = pd.DataFrame(run.rows())
+    return Result({"network": network, "curves": curves}, report, {"run": str(run.path), "weights": str(run.weights)})
+
+
+def _settings(
+    settings: Mapping[str, Any] | None, epochs: int | None, steps: int | None, precision: str | None
+) -> dict[str, Any]:
+    values = dict(settings or {})
+    if epochs is not None and steps is not None:
+        raise BadSettings(f"got epochs={epochs} and steps={steps}, expected one of them")
+    for word, number in (("epochs", epochs), ("steps", steps)):
+        if number is not None and number < 1:
+            raise BadSettings(f"got {word}={number}, expected at least 1")
+    if steps is not None:
+        values["steps"] = steps
+    if precision is not None:
+        if precision not in PRECISIONS:
+            raise BadSettings(f"got precision {precision!r}, expected one of float32, bf16, fp16, float64")
+        if "precision" not in values or PRECISIONS[precision] != "32":
+            values["precision"] = PRECISIONS[precision]
+    return values
+
+
+def _facts(
+    task: str, recipe: Recipe, scenes: list[OpenedScene], seed: int, device: str, devices: int, out: Path | str
+) -> dict[str, Any]:
+    versions = {"python": platform.python_version()}
+    for package in ("torchspectral", "torch", "lightning", "numpy", "zarr"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            from torchspectral import __version__
+
+            versions[package] = __version__ if package == "torchspectral" else "absent"
+    return {
+        "task": task,
+        "room": recipe.room,
+        "method": recipe.method,
+        "model": recipe.model,
+        "constructor": recipe.model_arguments(),
+        "scenes": [
+            {"name": s.name, "bands": s.cube.sizes["band"], "shape": list(s.shape), "fingerprint": s.fingerprint}
+            for s in scenes
+        ],
+        "seed": seed,
+        "settings": recipe.settings.model_dump(mode="json"),
+        "device": device,
+        "devices": devices,
+        "command": _command(task, recipe, scenes, seed, out),
+        "versions": versions,
+    }
+
+
+def _command(task: str, recipe: Recipe, scenes: list[OpenedScene], seed: int, out: Path | str) -> str:
+    """What repeats the run on the command line."""
+    words = ["torchspectral", "train", task, "--method", recipe.method]
+    for scene in scenes:
+        words += ["--data", scene.name]
+    changed = recipe.settings.model_dump(mode="json")
+    for field, info in type(recipe.settings).model_fields.items():
+        if changed[field] != info.default:
+            words += ["--set", f"{field}={changed[field]}"]
+    words += ["--seed", str(seed), "-o", str(out)]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _same_settings(run: Run, recipe: Recipe, epochs: int | None) -> None:
+    """Settings of a resumed run are those that it was begun with, except the number of steps and what cannot matter."""
+    free = {"checkpoint_every", "loader_workers", "cache", "steps"}
+    before = {k: v for k, v in (run.facts().get("settings") or {}).items() if k not in free}
+    now = {k: v for k, v in recipe.settings.model_dump(mode="json").items() if k not in free}
+    for field in {**before, **now}:
+        if before.get(field) != now.get(field):
+            raise JournalMismatch(
+                f"{run.path} was begun with {field}={before.get(field)!r}, now {field}={now.get(field)!r}: resume with "
+                "the same, or begin a new run"
+            )
+
+
+def _train(
+    recipe: Recipe,
+    patches: PatchStore,
+    run: Run,
+    facts: Mapping[str, Any],
+    seed: int,
+    device: str,
+    devices: int,
+    progress: Progress,
+) -> None:
+    from torchspectral.learn.loop import train_network
+
+    try:
+        train_network(
+            recipe,
+            patches,
+            run,
+            seed=seed,
+            device=device,
+            devices=devices,
+            progress=progress,
+            resume_command=f"{facts['command']} --resume",
+        )
+    except Interrupted:
+        run.plot()
+        raise
+
+
+def finish(
+    recipe: Recipe,
+    patches: PatchStore,
+    run: Run,
+    scenes: list[OpenedScene],
+    *,
+    name: str,
+    fields: Mapping[str, Any],
+    command: str,
+    progress: Progress,
+) -> tuple[Any, Any]:
+    """Evaluate the best checkpoint on the held-out ground and export it with its card."""
+    from torchspectral.weights.card import make_card, slug
+
+    best = run.load_checkpoint(BEST)
+    last = run.load_checkpoint(LAST)
+    chosen = best or last
+    assert chosen is not None
+    network = recipe.build()
+    network.load_state_dict(chosen["model"])
+    network.eval()
+    progress(Step("evaluate", 0.0))
+    ground = evaluate_ground(recipe, network, patches, scenes)
+    metrics = {
+        "step": chosen["step"],
+        "held_out_patches": dict(chosen.get("figures", {})),
+        "held_out_ground": ground,
+        "split": patches.attrs["leakage"],
+    }
+    run.write_metrics(metrics)
+    run.plot()
+    known = {
+        "name": name or f"{recipe.model}.{slug(run.path.resolve().name).replace('.', '-')}",
+        "model": recipe.model,
+        "constructor": recipe.model_arguments(),
+        "licence": "of whoever trained it",
+        "trained_on": "; ".join(Path(s.name).name for s in scenes),
+        "metrics": {k: v for k, v in metrics.items() if v},
+        "command": command,
+        **recipe.card(),
+        **fields,
+    }
+    card = make_card(known, where=str(run.path))
+    run.export(network.state_dict(), card)
+    progress(Step("evaluate", 1.0))
+    return network, card
+
+
+def evaluate_ground(recipe: Recipe, network: Any, patches: PatchStore, scenes: list[OpenedScene]) -> dict[str, float]:
+    """Figures over the held-out areas, each cut out of its scene before anything is made of it; mean over pixels.
+
+    Empty for a random split, which holds out no ground.
+    """
+    totals: dict[str, float] = {}
+    pixels = 0
+    m = max(recipe.multiple, 1)
+    for area in areas_of(patches):
+        if area.part != HELD_OUT:
+            continue
+        bands = scenes[area.scene].cube.sizes["band"]
+        side = max(int((LARGEST_EVALUATION / (4 * bands)) ** 0.5), recipe.settings.patch) // m * m
+        for window in area.tiles(side, m, recipe.settings.patch):
+            block = read_block(scenes[area.scene].scene, window)
+            for key, value in recipe.evaluate(network, block).items():
+                totals[key] = totals.get(key, 0.0) + float(value) * window.height * window.width
+            pixels += window.height * window.width
+    return {key: total / pixels for key, total in totals.items()} if pixels else {}
