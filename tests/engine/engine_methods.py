@@ -30,9 +30,10 @@ def scene(bands=5, rows=60, cols=47, seed=0, holes=True, **more):
     good = np.ones(bands, dtype=bool)
     if holes and bands > 2:
         good[-2] = False
+    wavelength = np.linspace(450, 2400, bands)
     cube = ts.make_cube(
-        values, wavelength=np.linspace(450, 2400, bands), fwhm=np.full(bands, 10.0), good=good, quantity="reflectance", **more
-    )  # fmt: skip
+        values, wavelength=wavelength, fwhm=np.full(bands, 10.0), good=good, quantity="reflectance", **more
+    )
     return place(cube, Affine(30, 0, 500000, 0, -30, 4000000), "EPSG:32632")
 
 
@@ -185,10 +186,9 @@ class Diffuse(Method):
             source.map("u", lambda tile, k=kick, p=place: _smooth(tile["u"]) + 0.01 * k * p)
             time.sleep(self.settings.pause)
             total = source.reduce(lambda tile: tile.core("u").double().sum(), lambda a, b: a + b)
-            yield (
-                {"round": number + 1, "generator": random.get_state(), "nested": {"list": [1, (2.5, None)], 3: "x"}, "total": total},
-                (number + 1) / self.settings.rounds,
-            )  # fmt: skip
+            nested = {"list": [1, (2.5, None)], 3: "x"}
+            state = {"round": number + 1, "generator": random.get_state(), "nested": nested, "total": total}
+            yield state, (number + 1) / self.settings.rounds
 
     def apply(self, tile, state):
         time.sleep(self.settings.pause / 4)

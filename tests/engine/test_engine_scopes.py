@@ -5,7 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from engine_methods import Blur, Boxes, Classify, Contrast, Destripe, Follow, Negate, Rank, Repair, Scaled, Sharpen, scene
+from engine_methods import (
+    Blur,
+    Boxes,
+    Classify,
+    Contrast,
+    Destripe,
+    Follow,
+    Negate,
+    Rank,
+    Repair,
+    Scaled,
+    Sharpen,
+    scene,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,7 +116,8 @@ def test_filling_does_not_depend_on_the_tiles(rows, cols, tile, holes, seed):
 @pytest.mark.parametrize("method", [Negate(), Blur(), Destripe(), Contrast(), Rank()], ids=lambda m: type(m).__name__)
 def test_two_workers_give_the_same_bytes(method, two_workers):
     cube = scene()
-    same(run(method, cube, tile=None if method.scope in (Scope.TILE, Scope.SCENE) else (16, 16)), two_workers(method, cube), exact=True)  # fmt: skip
+    tile = None if method.scope in (Scope.TILE, Scope.SCENE) else (16, 16)
+    same(run(method, cube, tile=tile), two_workers(method, cube), exact=True)
 
 
 def test_batches_are_a_matter_of_rounding():
@@ -220,7 +234,8 @@ def test_integers_with_nodata_and_packed_integers():
     out = run(Negate(), dn).primary
     assert np.isnan(out.values[:, 2, 2]).all() and out.values[0, 0, 0] == -numbers[0, 0, 0]
     assert "nodata" not in out.attrs
-    packed = ts.make_cube(numbers, quantity="reflectance", attrs={"packing": {"scale": [0.1, 0.2, 0.5], "offset": [1.0], "nodata": -999}})  # fmt: skip
+    packing = {"scale": [0.1, 0.2, 0.5], "offset": [1.0], "nodata": -999}
+    packed = ts.make_cube(numbers, quantity="reflectance", attrs={"packing": packing})
     out = run(Negate(), packed).primary
     np.testing.assert_allclose(out.values[:, 0, 0], -(numbers[:, 0, 0] * [0.1, 0.2, 0.5] + 1), rtol=1e-6)
     assert np.isnan(out.values[:, 2, 2]).all() and "packing" not in out.attrs

@@ -1,0 +1,138 @@
+"""Tiny inputs for every registered method, by its declared roles; rows for methods that need something special."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from affine import Affine
+
+import torchspectral as ts
+from torchspectral import registry
+from torchspectral.cube import make_layers, make_spectra
+from torchspectral.engine.method import Method
+from torchspectral.geo import grid_of, place
+
+RATIO = 2
+BANDS = 8
+
+
+@dataclass
+class Special:
+    """What a method needs beside its roles.
+
+    Attributes
+    ----------
+    settings : dict
+        That make it quick or possible on a tiny scene.
+    state : callable
+        State from the number of bands, for methods that need trained weights: theirs need not be good here.
+    roles : tuple of str
+        Optional roles that it needs all the same.
+    bands : int
+        Of the tiny scene.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    state: Callable[[int], dict[str, Any]] | None = None
+    roles: tuple[str, ...] = ()
+    bands: int = BANDS
+
+
+def _hyperpnn(bands: int) -> dict[str, Any]:
+    from torchspectral.sharpening.hyperpnn import HyperPNNNetwork
+
+    torch.manual_seed(0)
+    return dict(HyperPNNNetwork(bands).state_dict())
+
+
+SPECIAL: dict[tuple[str, str], Special] = {
+    ("sharpening", "hyperpnn"): Special(state=_hyperpnn),
+    ("classification", "sam"): Special(roles=("library",)),
+    ("unmixing", "fcls"): Special(roles=("library",)),
+    ("unmixing", "vca-fcls"): Special(settings={"k": 3}),
+    ("unmixing", "vca"): Special(settings={"k": 3}),
+}
+
+
+def special(card: registry.Card) -> Special:
+    return SPECIAL.get((card.room, card.name), Special())
+
+
+def create(card: registry.Card) -> Method:
+    made: Method = registry.create(card.room, card.name, special(card).settings)
+    return made
+
+
+def cube_of(bands: int = BANDS, rows: int = 24, cols: int = 20, *, grid: str = "map", seed: int = 0) -> xr.DataArray:
+    """A mixture of four smooth spectra with some noise."""
+    rng = np.random.default_rng(seed)
+    pure = rng.random((4, bands)).cumsum(1) / bands + 0.1
+    shares = rng.dirichlet(np.full(4, 0.6), (rows, cols))
+    values = np.einsum("yxk,kb->byx", shares, pure) + rng.normal(0, 0.005, (bands, rows, cols))
+    cube = ts.make_cube(
+        np.clip(values, 0.01, 1).astype(np.float32),
+        wavelength=np.linspace(420, 2400, bands),
+        fwhm=np.full(bands, 10.0),
+        quantity="reflectance",
+    )
+    if grid == "map":
+        return place(cube, Affine(30, 0, 600000, 0, -30, 5000000), "EPSG:32633")
+    if grid == "rotated":
+        return place(cube, Affine(25, 8, 600000, 8, -25, 5000000), "EPSG:32633")
+    return cube
+
+
+def inputs_of(card: registry.Card, method: Method, cube: xr.DataArray) -> dict[str, xr.DataArray]:
+    """The scene in the first role, and something fitting in every other that is needed."""
+    found: dict[str, xr.DataArray] = {}
+    rng = np.random.default_rng(9)
+    rows, cols, bands = cube.sizes["y"], cube.sizes["x"], cube.sizes["band"]
+    for number, role in enumerate(method.inputs):
+        if number == 0:
+            found[role.role] = cube
+        elif role.optional and role.role not in special(card).roles:
+            continue
+        elif role.kind == "spectra":
+            spectra = rng.random((3, bands)).cumsum(1) / bands + 0.1
+            found[role.role] = make_spectra(
+                spectra.astype(np.float32), ["oak", "soil", "water"], wavelength=cube["wavelength"].values
+            )
+        elif role.role == "labels":
+            classes = (np.arange(rows * cols).reshape(rows, cols) % 4).astype(np.int16)
+            found[role.role] = make_layers(classes[None], ["classes"], like=cube)
+        else:
+            found[role.role] = finer(cube, RATIO if role.ratio == "finer" else 1, 1 if role.role == "pan" else 3)
+    return found
+
+
+def finer(cube: xr.DataArray, ratio: int, bands: int) -> xr.DataArray:
+    """Broad bands of the same ground on a finer grid."""
+    mean = np.nan_to_num(cube.values, nan=0.2).mean(0)
+    up = np.repeat(np.repeat(mean, ratio, 0), ratio, 1)
+    texture = np.random.default_rng(4).normal(0, 0.02, (bands, *up.shape))
+    values = np.clip(up + texture, 0.01, None).astype(np.float32)
+    out = ts.make_cube(values, wavelength=np.linspace(500, 800, bands), quantity=cube.attrs["quantity"])
+    grid = grid_of(cube)
+    return out if grid.kind == "none" else place(out, grid.scaled(ratio).transform, grid.crs)
+
+
+def state_of(card: registry.Card, bands: int) -> dict[str, Any] | None:
+    make = special(card).state
+    return make(bands) if make else None
+
+
+def run(card: registry.Card, cube: xr.DataArray, *, method: Method | None = None, **options: Any) -> Any:
+    method = method or create(card)
+    more = {name: options.pop(name) for name in ("out", "progress") if name in options}
+    state = options.pop("state", None) or state_of(card, len(_used(method, cube, options)))
+    return ts.run(method, inputs_of(card, method, cube), options=ts.RunOptions(**options), state=state, **more)
+
+
+def _used(method: Method, cube: xr.DataArray, options: dict[str, Any]) -> np.ndarray:
+    every = options.get("bands") == "all" or method.allows_bad_bands
+    return np.arange(cube.sizes["band"]) if every else np.flatnonzero(cube["good"].values)
