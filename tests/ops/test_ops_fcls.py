@@ -160,6 +160,17 @@ def test_ten_thousand_pixels_are_quick() -> None:
     assert best < 0.1, best
 
 
+def test_both_ways_of_applying_patterns_agree() -> None:
+    from torchspectral.ops.fcls import _gathered, _grouped
+
+    pixels, spectra = scene(6, 30, 500)
+    solver = AbundanceSolver(spectra)
+    products = solver._products(pixels).T.contiguous()
+    pattern = torch.randint(1, 64, (500,), dtype=torch.int32)
+    one, two = (way(*solver._tables(pixels.device), pattern, products) for way in (_gathered, _grouped))
+    assert torch.allclose(one, two, atol=1e-10)
+
+
 @pytest.mark.gpu
 def test_gpu_gives_the_same() -> None:
     pixels, spectra = scene(10, 60, 5000)

@@ -92,7 +92,7 @@ class AbundanceSolver:
         """
         b = self._products(pixels.to(torch.float64))
         a = abundances.to(torch.float64)
-        gradient = self._gram @ a - b
+        gradient = self._gram.to(a.device) @ a - b
         worst = torch.zeros_like(a[0])
         free = a > 1e-9 if self.constraint in ("fcls", "nnls") else torch.ones_like(a, dtype=torch.bool)
         if self.sums_to_one:
@@ -192,11 +192,24 @@ def _by_pattern(
     maps: torch.Tensor, constants: torch.Tensor, free: torch.Tensor, products: torch.Tensor
 ) -> torch.Tensor:
     """Abundances where free and multipliers elsewhere, by the tabulated map of each row's pattern, (n, p)."""
-    pattern = free.to(torch.float32) @ (2.0 ** torch.arange(free.shape[1], device=free.device, dtype=torch.float32))
-    if products.device.type != "cpu":
-        index = pattern.to(torch.int64)
-        return torch.baddbmm(constants[index][..., None], maps[index], products[..., None])[..., 0]
-    # numpy's calls cost a third of torch's, and there may be a thousand small products a chunk.
+    powers = 2.0 ** torch.arange(free.shape[1], device=free.device, dtype=torch.float32)
+    pattern = (free.to(torch.float32) @ powers).to(torch.int32)
+    if products.device.type == "cpu":
+        return _grouped(maps, constants, pattern, products)
+    return _gathered(maps, constants, pattern, products)
+
+
+def _gathered(
+    maps: torch.Tensor, constants: torch.Tensor, pattern: torch.Tensor, products: torch.Tensor
+) -> torch.Tensor:
+    """Each row with a copy of its map: best where memory is fast and calls are dear."""
+    return torch.baddbmm(constants[pattern][..., None], maps[pattern], products[..., None])[..., 0]
+
+
+def _grouped(
+    maps: torch.Tensor, constants: torch.Tensor, pattern: torch.Tensor, products: torch.Tensor
+) -> torch.Tensor:
+    """Rows sorted by pattern, one product a pattern; numpy's calls cost a third of torch's, and there may be many."""
     key = pattern.numpy().astype(np.uint16)
     order = np.argsort(key, kind="stable")
     rows = products.numpy()[order]
