@@ -1,0 +1,430 @@
+"""PRISMA L1, L2B, L2C and L2D products (ASI), .he5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.core import indexing
+
+from torchspectral.errors import BadSettings, BrokenProduct, MissingMetadata, UnknownName, closest
+from torchspectral.geo.grids import Grid, moved, place, place_swath
+from torchspectral.geo.lazy import LazyArray
+from torchspectral.io.readers.base import Reader, StoredArray, as_cube, as_layer
+from torchspectral.io.readers.detectors import OVERLAPS, bands_by_overlap
+from torchspectral.io.readers.handles import Handle
+from torchspectral.io.readers.prisma_metadata import (
+    ANCHORS,
+    PAN_RATIO,
+    PrismaBands,
+    PrismaProduct,
+    level_of,
+    open_prisma,
+)
+
+PRESETS = ("toolbox159",)
+_MAGIC = b"\x89HDF\r\n\x1a\n"
+_BLOCK = 32
+# Layer -> dataset below the swath of the cubes, and the value that sets the flag (None: handed out as stored).
+_FLAT = {
+    "cloud": ("Data Fields/Cloud_Mask", 1),
+    "landcover": ("Data Fields/LandCover_Mask", None),
+    "sunglint": ("Data Fields/SunGlint_Mask", 1),
+    "observing_angle": ("Geometric Fields/Observing_Angle", None),
+    "relative_azimuth": ("Geometric Fields/Rel_Azimuth_Angle", None),
+    "solar_zenith": ("Geometric Fields/Solar_Zenith_Angle", None),
+    "latitude": ("Geolocation Fields/Latitude", None),
+    "longitude": ("Geolocation Fields/Longitude", None),
+}
+_COLUMNS = {"column_wavelength": "Cw", "column_fwhm": "Fwhm"}
+
+
+class Axis1Array(StoredArray):
+    """Lazy (band, y, x) array over one or two HDF5 datasets that are stored as (y, band, x).
+
+    Parameters
+    ----------
+    handle : Handle
+        Of the h5py file.
+    places : tuple of str
+        Datasets.
+    where : ndarray of int, shape (band, 2)
+        Dataset and its 0-based band, for each band of the array.
+    """
+
+    def __init__(self, handle: Handle, places: tuple[str, ...], where: np.ndarray, **more: Any) -> None:
+        self.handle = handle
+        self.places = tuple(places)
+        self.where = np.asarray(where, dtype=np.int64)
+        first = handle.get()[places[0]]
+        chunks = None if first.chunks is None else (first.chunks[1], first.chunks[0], first.chunks[2])
+        super().__init__(
+            (len(self.where), first.shape[0], first.shape[2]),
+            first.dtype,
+            source=handle.path,
+            chunks=chunks,
+            split="y",
+            **more,
+        )
+
+    def read(self, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray:
+        """Stored numbers of a window, bands in the order of the array."""
+        wanted = self.where[bands]
+        out = np.empty((len(wanted), rows.stop - rows.start, cols.stop - cols.start), dtype=self.stored)
+        file = self.handle.get()
+        for number in np.unique(wanted[:, 0]):
+            dataset = file[self.places[int(number)]]
+            at = np.flatnonzero(wanted[:, 0] == number)
+            for part, low, high in _runs(wanted[at, 1]):
+                block = dataset[rows, low:high, cols]
+                out[at[part]] = np.moveaxis(block, 1, 0)[wanted[at[part], 1] - low]
+        return out
+
+
+class PrismaCube(Axis1Array):
+    """The two cubes as one; a pixel with DN 0 in every stored band is nodata."""
+
+    def __init__(self, handle: Handle, places: tuple[str, ...], where: np.ndarray, **more: Any) -> None:
+        super().__init__(handle, places, where, **more)
+        self._known: dict[int, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": {}}
+
+    def packing(self) -> dict[str, Any]:
+        """Scale and offset; in packed form 0 stands for nodata also where only one band is 0."""
+        return {**super().packing(), "nodata": 0}
+
+    def invalid(self, rows: slice, cols: slice) -> np.ndarray | None:
+        """Pixels with DN 0 in all bands of both cubes."""
+        gone = np.zeros((rows.stop - rows.start, cols.stop - cols.start), dtype=bool)
+        for start in range(rows.start // _BLOCK * _BLOCK, rows.stop, _BLOCK):
+            block = self._empty_block(start)
+            low, high = max(start, rows.start), min(start + block.shape[0], rows.stop)
+            gone[low - rows.start : high - rows.start] = block[low - start : high - start, cols]
+        return gone if gone.any() else None
+
+    def _empty_block(self, start: int) -> np.ndarray:
+        """Empty pixels of some whole rows; remembered, since every window of bands asks again."""
+        known = self._known.get(start)
+        if known is None:
+            datasets = [self.handle.get()[place] for place in self.places]
+            rows = slice(start, min(start + _BLOCK, self.shape[1]))
+            # Three bands tell nearly all pixels apart; only where they are all 0 the others are looked at.
+            probes = [datasets[0].shape[1] // 4, datasets[0].shape[1] // 2, datasets[0].shape[1] * 3 // 4]
+            known = ~np.any([datasets[0][rows, band, :] != 0 for band in sorted(set(probes))], axis=0)
+            for dataset in datasets:
+                if known.any():
+                    cols = np.flatnonzero(known.any(axis=0))
+                    part = slice(int(cols[0]), int(cols[-1]) + 1)
+                    known[:, part] &= ~(dataset[rows, :, part] != 0).any(axis=1)
+            self._known[start] = known
+        return known
+
+
+class FlatArray(StoredArray):
+    """Lazy (1, y, x) array over a 2-D dataset; with `value` True where it equals that value."""
+
+    def __init__(self, handle: Handle, place: str, value: int | None = None, **more: Any) -> None:
+        dataset = handle.get()[place]
+        self.handle, self.place, self.value = handle, place, value
+        chunks = None if dataset.chunks is None else (1, *dataset.chunks)
+        stored = dataset.dtype if value is None else np.dtype(bool)
+        super().__init__((1, *dataset.shape), stored, source=handle.path, chunks=chunks, split="y", **more)
+
+    def read(self, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray:
+        """Stored numbers, or the flag, of a window."""
+        block = self.handle.get()[self.place][rows, cols][None]
+        return block if self.value is None else block == self.value
+
+
+class EmptyArray(PrismaCube):
+    """True where a pixel is nodata; shape (1, y, x)."""
+
+    def __init__(self, handle: Handle, places: tuple[str, ...]) -> None:
+        super().__init__(handle, places, np.array([[0, 0]]), decode=False)
+        self.stored = np.dtype(bool)
+
+    def read(self, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray:
+        """Empty pixels of a window."""
+        gone = self.invalid(rows, cols)
+        shape = (1, rows.stop - rows.start, cols.stop - cols.start)
+        return np.zeros(shape, dtype=bool) if gone is None else gone[None]
+
+
+class Positions(LazyArray):
+    """Longitudes or latitudes, lazy, shape (y, x)."""
+
+    def __init__(self, handle: Handle, place: str) -> None:
+        dataset = handle.get()[place]
+        super().__init__(dataset.shape, dataset.dtype)
+        self.handle, self.place = handle, place
+
+    def compute(self, *indices: np.ndarray) -> np.ndarray:
+        """Values at the outer product of rows and columns."""
+        ys, xs = indices
+        block = self.handle.get()[self.place][ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+        return block[np.ix_(ys - ys.min(), xs - xs.min())]
+
+
+class ColumnArray(StoredArray):
+    """Per-column band facts, stored as (x, band), as (band, 1, x)."""
+
+    def __init__(self, handle: Handle, places: tuple[str, ...], where: np.ndarray) -> None:
+        self.handle, self.places, self.where = handle, places, np.asarray(where)
+        first = handle.get()[places[0]]
+        super().__init__((len(where), 1, first.shape[0]), first.dtype, source=handle.path, decode=False)
+
+    def read(self, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray:
+        """Facts of a run of columns."""
+        wanted = self.where[bands]
+        out = np.empty((len(wanted), rows.stop - rows.start, cols.stop - cols.start), dtype=self.stored)
+        for number in np.unique(wanted[:, 0]):
+            at = np.flatnonzero(wanted[:, 0] == number)
+            block = self.handle.get()[self.places[int(number)]][cols, :]
+            out[at, 0] = block.T[wanted[at, 1]]
+        return out
+
+
+class PrismaReader(Reader):
+    """Reader of PRISMA products."""
+
+    name = "prisma"
+    title = "PRISMA L1, L2B, L2C, L2D"
+    patterns = ("PRS_L*.he5",)
+    options = ("overlap", "pixel_anchor", "preset")
+    evidence = "miniature-only"
+
+    def recognise(self, path: Path) -> float:
+        """By the swath groups ``HDFEOS/SWATHS/PRS_*``."""
+        if not path.is_file():
+            return 0.0
+        with path.open("rb") as file:
+            if file.read(8) != _MAGIC:
+                return 0.0
+        return 0.95 if level_of(Handle(open_prisma, path).get()) else 0.0
+
+    def open(self, path: Path, raw: bool = False, **options: Any) -> xr.DataArray:
+        """Open both cubes as one lazy cube, bands ascending: reflectance (L2C, L2D) or radiance (L1, L2B).
+
+        Bands that the product does not use (wavelength 0) are left out. ``number`` counts the stored bands from 1, VNIR
+        first (stored in descending order). L2D lies on its map grid; L1, L2B and L2C are swaths with ``lon``, ``lat``.
+
+        Parameters
+        ----------
+        overlap : {"wavelength", "detector", "vnir", "swir"}
+            Where VNIR and SWIR both see (920-1010 nm): keep all bands, sorted by wavelength (default); all, VNIR before
+            SWIR; all of VNIR and the SWIR bands beyond it; all of SWIR and the VNIR bands before it.
+        pixel_anchor : {"auto", "center", "edge"}
+            What the corner attributes of L2D mean; "auto" finds it out by the number of pixels between them.
+        preset : {"toolbox159"}
+            The 159 bands of the hyperspectral pansharpening toolbox and its published weights, VNIR before SWIR.
+
+        Raises
+        ------
+        BrokenProduct, BandMismatch, MissingMetadata, GridMismatch, BadSettings
+        """
+        overlap = options.get("overlap", "wavelength")
+        preset = options.get("preset")
+        anchor = options.get("pixel_anchor", "auto")
+        for name, value, known in (("overlap", overlap, OVERLAPS), ("pixel_anchor", anchor, ANCHORS)):
+            if value not in known:
+                raise BadSettings(f"got {name}={value!r}, expected one of {', '.join(known)}")
+        if preset is not None and preset not in PRESETS:
+            raise BadSettings(f"unknown preset {preset!r}: {closest(str(preset), PRESETS)}")
+        if preset is not None and "overlap" in options:
+            raise BadSettings("got preset and overlap, expected one of them: a preset is a list of bands")
+        product = PrismaProduct(path)
+        product.check()
+        bands = product.bands()
+        chosen, rule = _choose(bands, overlap, preset)
+        quantity = "reflectance" if product.level in ("L2C", "L2D") else "radiance"
+        try:
+            factors = product.scaling(["Vnir", "Swir"])
+        except MissingMetadata:
+            if not raw:
+                raise
+            factors, quantity = {"Vnir": (1.0, 0.0), "Swir": (1.0, 0.0)}, "dn"
+        scale, offset = (
+            np.array([factors[("Vnir", "Swir")[cube]][k] for cube in bands.where[chosen, 0]]) for k in (0, 1)
+        )
+        array = PrismaCube(product.handle, product.cubes, bands.where[chosen], scale=scale, offset=offset)
+        wavelength = np.where(bands.wavelength[chosen] > 0, bands.wavelength[chosen], np.nan)
+        dropped = int((~bands.used).sum())
+        lines = [
+            f"opened {path.name} (PRISMA {product.level})",
+            f"{dropped} bands that the product does not use left out" if preset is None else f"preset {preset}",
+            rule,
+            "value = DN / ScaleFactor - Offset" if product.level == "L1" else "value = Min + DN (Max - Min) / 65535",
+            "DN 0 in all bands is nodata",
+        ]
+        cube = as_cube(
+            array,
+            quantity=quantity,
+            raw=raw,
+            attrs={**product.attributes(), "history": lines},
+            wavelength=wavelength,
+            fwhm=np.where(bands.fwhm[chosen] > 0, bands.fwhm[chosen], np.nan),
+            good=bands.used[chosen],
+            number=chosen + 1,
+            detector=[bands.detector[i] for i in chosen],
+        )
+        cube, notes = _on_ground(product, cube, anchor, product.swath)
+        cube.attrs["history"] = [*lines, *notes]
+        return cube
+
+    def layers(self, path: Path) -> list[str]:
+        """``pan``, error matrices, masks, angles and per-column band facts, as far as the product has them."""
+        return sorted(_layers(PrismaProduct(path)))
+
+    def open_layer(self, path: Path, name: str) -> xr.DataArray:
+        """One layer.
+
+        ``pan``: (y, x), 5 m, physical values. ``vnir_error, swir_error, pan_error``: 0 is fine. ``cloud, sunglint,
+        nodata``: bool. ``column_wavelength, column_fwhm``: (layer, 1, x) [nm], the centres and widths that each
+        detector column has (smile), for the bands in use, sorted as the cube's.
+        """
+        product = PrismaProduct(path)
+        known = _layers(product)
+        if name not in known:
+            raise UnknownName(f"{path.name} has no layer {name!r}: {closest(name, sorted(known))}")
+        if name in ("pan", "pan_error"):
+            return _open_pan(product, name)
+        if name in ("vnir_error", "swir_error"):
+            return _open_error(product, name)
+        if name in _COLUMNS:
+            bands = product.bands()
+            order, _ = _choose(bands, "wavelength", None)
+            places = tuple(f"KDP_AUX/{_COLUMNS[name]}_{d}_Matrix" for d in ("Vnir", "Swir"))
+            return _layered(ColumnArray(product.handle, places, bands.where[order]), name, order + 1)
+        if name == "nodata":
+            layer = as_layer(EmptyArray(product.handle, product.cubes), name)
+        else:
+            below, value = _FLAT[name]
+            layer = as_layer(FlatArray(product.handle, f"{product.swath}/{below}", value, decode=False), name)
+        return _on_ground(product, layer, "auto", product.swath)[0]
+
+
+def _runs(bands: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Cut wanted bands into stretches worth one read: (positions, low, high); gaps of a few bands are read over."""
+    order = np.argsort(bands, kind="stable")
+    ordered = bands[order]
+    for part in np.split(np.arange(bands.size), np.flatnonzero(np.diff(ordered) > 8) + 1):
+        yield order[part], int(ordered[part[0]]), int(ordered[part[-1]]) + 1
+
+
+def _choose(bands: PrismaBands, overlap: str, preset: str | None) -> tuple[np.ndarray, str]:
+    """Stored bands to take, in order, and a line for the history."""
+    if preset is not None:
+        chosen = bands.toolbox()
+        unused = int((~bands.used[chosen]).sum())
+        more = f"; {unused} of them are not used by this product and marked bad" if unused else ""
+        return chosen, f"159 bands, VNIR before SWIR{more}"
+    used = np.flatnonzero(bands.used)
+    if used.size == 0:
+        raise BrokenProduct("the product uses none of its bands: all wavelengths are 0")
+    order, rule = bands_by_overlap(bands.wavelength[used], [bands.detector[i] for i in used], overlap)
+    return used[order], rule
+
+
+def _layers(product: PrismaProduct) -> set[str]:
+    found = {name for name, (below, _) in _FLAT.items() if product.has(f"{product.swath}/{below}")}
+    if all(product.has(place) for place in product.cubes):
+        found.add("nodata")
+    found |= {name for name in ("vnir_error", "swir_error") if product.has(_error_place(product, name))}
+    if product.has(f"{product.pan_swath}/Data Fields/Cube"):
+        found.add("pan")
+        if product.has(_error_place(product, "pan_error")):
+            found.add("pan_error")
+    for name, word in _COLUMNS.items():
+        if all(product.has(f"KDP_AUX/{word}_{d}_Matrix") for d in ("Vnir", "Swir")):
+            found.add(name)
+    return found
+
+
+def _error_place(product: PrismaProduct, name: str) -> str:
+    kind = "PIXEL_SAT_ERR_MATRIX" if product.level == "L1" else "PIXEL_L2_ERR_MATRIX"
+    if name == "pan_error":
+        return f"{product.pan_swath}/Data Fields/{kind}"
+    return f"{product.swath}/Data Fields/{name.split('_')[0].upper()}_{kind}"
+
+
+def _open_error(product: PrismaProduct, name: str) -> xr.DataArray:
+    """Error matrix of one cube for the bands in use, ascending by wavelength."""
+    place_in = _error_place(product, name)
+    cube = 0 if name == "vnir_error" else 1
+    bands = product.bands()
+    mine = np.flatnonzero(bands.used & (bands.where[:, 0] == cube))
+    mine = mine[np.argsort(bands.wavelength[mine], kind="stable")]
+    if product.shape(place_in) != product.shape(product.cubes[cube]):
+        raise BrokenProduct(
+            f"{place_in} has shape {product.shape(place_in)}, expected {product.shape(product.cubes[cube])} as its cube"
+        )
+    where = np.column_stack([np.zeros(mine.size, int), bands.where[mine, 1]])
+    layer = _layered(Axis1Array(product.handle, (place_in,), where, decode=False), name, mine + 1)
+    layer.attrs["flag_meanings"] = "0 is fine"
+    return _on_ground(product, layer, "auto", product.swath)[0]
+
+
+def _layered(array: StoredArray, name: str, numbers: np.ndarray) -> xr.DataArray:
+    variable = xr.Variable(("layer", "y", "x"), indexing.LazilyIndexedArray(array))
+    coords = {
+        "layer": [f"band_{n}" for n in numbers],
+        "y": np.arange(array.shape[1]) + 0.5,
+        "x": np.arange(array.shape[2]) + 0.5,
+    }
+    return xr.DataArray(variable, coords=coords, name=name)
+
+
+def _open_pan(product: PrismaProduct, name: str) -> xr.DataArray:
+    """The panchromatic image (or its error matrix) on its own grid."""
+    below = f"{product.pan_swath}/Data Fields/Cube"
+    attrs = {k: v for k, v in product.attributes().items() if k != "history"}
+    if name == "pan":
+        scale, offset = product.scaling(["Pan"])["Pan"]
+        array = FlatArray(product.handle, below, scale=scale, offset=offset, nodata=0)
+        quantity = "reflectance" if product.level in ("L2C", "L2D") else "radiance"
+        layer = as_layer(array, name, {**attrs, "quantity": quantity})
+    else:
+        layer = as_layer(FlatArray(product.handle, _error_place(product, name), decode=False), name, attrs)
+    if product.shape(below) != tuple(layer.shape):
+        raise BrokenProduct(
+            f"the PAN error matrix has {layer.shape} pixels, expected {product.shape(below)} as the PAN"
+        )
+    if product.level != "L2D":
+        return _on_ground(product, layer, "auto", product.pan_swath)[0]
+    transform, crs, _ = product.ground("auto")
+    if transform is None:
+        return layer
+    rows, cols = product.grid_shape
+    grid = Grid("map", cols, rows, transform, None).scaled(PAN_RATIO)
+    if layer.shape == grid.shape:
+        how = f"outer corners agree with the cube's: {PAN_RATIO} x {PAN_RATIO} pixels in each of its pixels"
+        placed = place(layer, grid.transform, crs)
+    elif layer.shape == (PAN_RATIO * (rows - 1) + 1, PAN_RATIO * (cols - 1) + 1):
+        # The first and last PAN pixels are centred on the cube's first and last pixels.
+        inside = (PAN_RATIO - 1) / 2
+        placed = place(layer, moved(grid.transform, inside, inside), crs)
+        how = "corner pixels are centred on the cube's corner pixels: outer corners differ by 2.5 PAN pixels"
+    else:
+        raise BrokenProduct(
+            f"the PAN has {layer.shape} pixels, expected {grid.shape}: {PAN_RATIO} times the cube's {rows} x {cols}"
+        )
+    placed.attrs["history"] = [f"opened {product.path.name} (PRISMA {product.level} PAN)", how]
+    return placed
+
+
+def _on_ground(product: PrismaProduct, value: xr.DataArray, anchor: str, swath: str) -> tuple[xr.DataArray, list[str]]:
+    """A cube or layer on the map grid (L2D) or on its swath, and lines for the history."""
+    if product.level == "L2D" and swath == product.swath:
+        transform, crs, notes = product.ground(anchor)
+        return (value if transform is None else place(value, transform, crs)), notes
+    for tail in ("", "_VNIR", "_SWIR", "_PAN"):
+        places = [f"{swath}/Geolocation Fields/{axis}{tail}" for axis in ("Longitude", "Latitude")]
+        if all(product.shape(p) == tuple(value.shape[-2:]) for p in places):
+            lon, lat = (indexing.LazilyIndexedArray(Positions(product.handle, p)) for p in places)
+            return place_swath(value, lon, lat), [f"positions from {places[1].rsplit('/', 1)[1]} and its longitudes"]
+    return value, ["no latitudes and longitudes of this size: the pixels are placed nowhere"]
