@@ -50,7 +50,7 @@ def classify(
     state : mapping, optional
         What an earlier fit found; the scene is then not fitted.
     out : path, optional
-        File for the classes, or folder (no suffix, or a trailing slash) for all values.
+        File for the classes, or folder (existing, or a name that ends in "/") for all values.
     **options
         Fields of `engine.RunOptions`.
 

@@ -48,7 +48,7 @@ def restore(
     state : mapping, optional
         What an earlier fit found; the scene is then not fitted.
     out : path, optional
-        File for the cube, or folder (no suffix, or a trailing slash) for all values.
+        File for the cube, or folder (existing, or a name that ends in "/") for all values.
     **options
         Fields of `engine.RunOptions`.
 

@@ -52,7 +52,7 @@ def unmix(
     state : mapping, optional
         What an earlier fit found (``endmembers``, ``endmember_names``); the scene is then not fitted.
     out : path, optional
-        File for the abundances, or folder (no suffix, or a trailing slash) for all values.
+        File for the abundances, or folder (existing, or a name that ends in "/") for all values.
     progress : callable
         See `log.Progress`.
     **options
