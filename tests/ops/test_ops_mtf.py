@@ -30,7 +30,7 @@ def test_separable_terms_are_the_kernel(ratio: int) -> None:
     kernel = mtf.mtf_kernel(ratio)
     terms = mtf.separable_terms(kernel)
     assert np.abs(sum(np.outer(a, b) for a, b in terms) - kernel).sum() < 1e-7
-    assert len(terms) <= 12
+    assert len(terms) < 20
 
 
 @settings(max_examples=12, deadline=None)

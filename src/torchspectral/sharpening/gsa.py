@@ -36,11 +36,13 @@ class GSA(Injection):
     def fit(self, source: Source, seed: int, state: State | None) -> State:
         """Two streaming passes: the regression on the coarse grid, then the gains on the fine one."""
         first = source.reduce(self._coarse_sums, merge_sums)
-        n_low, n = check_count(first["n_low"], "the coarse PAN"), check_count(first["n"], "the PAN")
+        n_low, n = check_count(first["n_low"], "the coarse PAN", 1), check_count(first["n"], "the PAN")
         cross, bands = first["cross"], first["cross"].shape[0] - 2
         mean = cross[:, -1] / n_low
         covariance = cross - n_low * mean[:, None] * mean[None, :]
         alpha = min_norm_solve(covariance[:bands, :bands], covariance[:bands, bands])
+        if not covariance[bands, bands] > 1e-13 * cross[bands, bands]:
+            alpha = torch.zeros_like(alpha)  # a constant PAN, but for rounding
         explained = float(alpha @ covariance[:bands, bands])
         offset = float(alpha @ (first["fine"] / n))
         second = source.reduce(partial(self._fine_sums, alpha=alpha, offset=offset), merge_sums)

@@ -105,15 +105,15 @@ def merge_sums(left: State, right: State) -> State:
     return joined
 
 
-def check_count(n: Any, what: str) -> int:
+def check_count(n: Any, what: str, least: int = 2) -> int:
     """Refuse scenes without enough valid pixels.
 
     Raises
     ------
     BadInput
     """
-    if int(n) < 2:
-        raise BadInput(f"got {int(n)} valid pixels for the statistics of {what}, expected at least 2: all is nodata")
+    if int(n) < least:
+        raise BadInput(f"got {int(n)} valid pixels for the statistics of {what}, expected at least {least}")
     return int(n)
 
 
