@@ -23,7 +23,7 @@ from torchspectral.engine.method import (
 )
 from torchspectral.errors import BadInput, BadSettings, BandMismatch
 from torchspectral.ops.fcls import AbundanceSolver, Constraint
-from torchspectral.ops.noise import hysime
+from torchspectral.ops.noise import hfc, hysime
 from torchspectral.ops.vca import Extreme, VcaDraws, VcaProjection, find_extreme, vca_projection
 from torchspectral.settings import Settings, setting
 
@@ -71,6 +71,8 @@ class Vca(Method):
         Where each endmember was found.
     snr : float
         Estimated signal-to-noise ratio [dB].
+    counts : dict
+        With k=auto, what HySime, HFC and NWHFC counted.
 
     References
     ----------
@@ -110,7 +112,7 @@ class Vca(Method):
 
     def figures(self, state: State) -> dict[str, Any]:
         """Endmembers found, where, and how."""
-        return {key: state[key] for key in ("k", "k_from", "snr", "projection", "pixels") if key in state}
+        return {key: state[key] for key in ("k", "counts", "snr", "projection", "pixels") if key in state}
 
 
 class _Abundances(Method):
@@ -220,7 +222,7 @@ def find_endmembers(source: Source, seed: int, settings: VcaSettings) -> State:
     gram = source.gram()
     n, total, cross = gram.n, gram.total.cpu(), gram.cross.cpu()
     _check(gram)
-    k, origin = _count(n, cross, settings)
+    k, counts = _count(n, total, cross, settings)
     projection = vca_projection(n, total, cross, k, settings.snr)
     if not projection.high_snr:
         height = source.reduce(partial(_largest_norm, projection=projection), max)
@@ -238,7 +240,7 @@ def find_endmembers(source: Source, seed: int, settings: VcaSettings) -> State:
         "endmember_names": endmember_names(k),
         "pixels": [[e.index // cols, e.index % cols] for e in found],
         "k": k,
-        "k_from": origin,
+        "counts": counts,
         "snr": round(projection.snr, 4) if math.isfinite(projection.snr) else str(projection.snr),
         "projection": "projective" if projection.high_snr else "orthogonal",
     }
@@ -253,12 +255,19 @@ def _check(gram: Gram) -> None:
         raise BadInput("all valid pixels are zero, expected spectra")
 
 
-def _count(n: int, cross: torch.Tensor, settings: VcaSettings) -> tuple[int, str]:
+def _count(
+    n: int, total: torch.Tensor, cross: torch.Tensor, settings: VcaSettings
+) -> tuple[int, dict[str, int | list[int]]]:
+    """Endmembers to find, and what the estimators said: HFC and NWHFC at false alarms of 1e-3, 1e-4, 1e-5."""
     if settings.k != "auto":
-        return int(settings.k), "given"
-    found = hysime(n, cross).k
-    k = min(max(found, 2), settings.most, cross.shape[0])
-    return k, f"HySime found {found}" + (f", taken as {k}" if k != found else "")
+        return int(settings.k), {}
+    found = hysime(n, cross)
+    counts: dict[str, int | list[int]] = {
+        "hysime": found.k,
+        "hfc": list(hfc(n, total, cross)),
+        "nwhfc": list(hfc(n, total, cross, noise=found.noise)),
+    }
+    return min(max(found.k, 2), settings.most, cross.shape[0]), counts
 
 
 def _core_index(tile: Tile) -> torch.Tensor:
