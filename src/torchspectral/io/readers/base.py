@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -124,6 +125,7 @@ class StoredArray(BackendArray):
         self.scale = _per_band(scale, self.shape[0])
         self.offset = _per_band(offset, self.shape[0])
         self.nodata = representable(nodata, self.stored)
+        self._uniform = all(np.all(v == v[0]) for v in (self.scale, self.offset))
 
     @property
     def dtype(self) -> np.dtype:
@@ -148,6 +150,10 @@ class StoredArray(BackendArray):
             Start and stop given, step 1.
         """
 
+    def view(self, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray | None:
+        """The same without copying, read-only, where the window lies in memory already; else None."""
+        return None
+
     def invalid(self, rows: slice, cols: slice) -> np.ndarray | None:
         """Pixels that are nodata in every band for another reason than their value, shape (y, x); None where none are."""
         return None
@@ -160,17 +166,22 @@ class StoredArray(BackendArray):
         return {"scale": scale, "offset": offset, "nodata": self.nodata}
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> np.ndarray:
+        if isinstance(key, indexing.BasicIndexer | indexing.OuterIndexer):
+            return self._outer(key.tuple)
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._outer)
 
     def _outer(self, key: tuple[Any, ...]) -> np.ndarray:
         drop = tuple(0 if np.ndim(k) == 0 and not isinstance(k, slice) else slice(None) for k in key)
         bands, rows, cols = (_index(k, n) for k, n in zip(key, self.shape, strict=True))
-        shape = (bands.size, rows.size, cols.size)
+        shape = (_length(bands), _length(rows), _length(cols))
         if 0 in shape:
             return np.empty(shape, dtype=self.dtype)[drop]
         check_read(shape, self.dtype, self.source)
         try:
-            out = self._pixels(as_slice(bands), rows, cols)
+            if isinstance(rows, slice) and isinstance(cols, slice):
+                out = self._window(bands, rows, cols)
+            else:
+                out = self._pixels(bands, _array(rows), _array(cols))
         except TorchspectralError:
             raise
         except LIBRARY_ERRORS as error:
@@ -179,12 +190,10 @@ class StoredArray(BackendArray):
         return out[drop]
 
     def _pixels(self, bands: slice | np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        whole_rows, whole_cols = as_slice(rows), as_slice(cols)
-        if _runs_up(whole_rows) and _runs_up(whole_cols):
-            return self._window(bands, whole_rows, whole_cols)
+        """Picked rows and columns, read in windows around them."""
         left = int(cols.min())
         across = slice(left, int(cols.max()) + 1)
-        count = len(range(*bands.indices(self.shape[0]))) if isinstance(bands, slice) else len(bands)
+        count = _length(bands)
         out = np.empty((count, rows.size, cols.size), dtype=self.dtype)
         wide = count * (across.stop - across.start) * self.stored.itemsize
         for part, low, high in _stretches(rows, max(1, (16 * PIECE) // wide)):
@@ -193,11 +202,16 @@ class StoredArray(BackendArray):
         return out
 
     def _window(self, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray:
+        seen = self.view(bands, rows, cols)
         if not self.decode:
-            return self.read(bands, rows, cols)
-        scale, offset = self.scale[bands], self.offset[bands]
+            return self.read(bands, rows, cols) if seen is None else np.array(seen, order="K", dtype=self.stored)
+        scale: Any = self.scale[0] if self._uniform else self.scale[bands]
+        offset: Any = self.offset[0] if self._uniform else self.offset[bands]
         invalid = self.invalid(rows, cols)
-        size = (scale.size, rows.stop - rows.start, cols.stop - cols.start)
+        count = len(range(*bands.indices(self.shape[0]))) if isinstance(bands, slice) else len(bands)
+        size = (count, rows.stop - rows.start, cols.stop - cols.start)
+        if seen is not None:
+            return decode_values(seen, scale, offset, self.nodata, invalid, out=_like(seen, size, self.dtype))
         step = self._step(size)
         if self.stored == self.dtype or step is None:
             block = self.read(bands, rows, cols)
@@ -209,7 +223,8 @@ class StoredArray(BackendArray):
                 part = slice(first, first + step)
                 block = self.read(as_slice(chosen[part]), rows, cols)
                 out = _like(block, size, self.dtype) if out is None else out
-                decode_values(block, scale[part], offset[part], self.nodata, invalid, out=out[part])
+                by = (scale, offset) if self._uniform else (scale[part], offset[part])
+                decode_values(block, *by, self.nodata, invalid, out=out[part])
         else:
             for first in range(rows.start, rows.stop, step):
                 last = min(first + step, rows.stop)
@@ -272,32 +287,33 @@ def decode_values(
             out = np.empty_like(stored, dtype=dtype, order="K")
     order = sorted(range(3), key=lambda axis: -abs(stored.strides[axis]))
     a, o = stored.transpose(order), out.transpose(order)
-    factor, divide = _factor(scale, stored.shape[0])
-    shift = _compact(offset, stored.shape[0])
-    if factor.ndim:
-        factor = factor.reshape([-1 if axis == 0 else 1 for axis in order])
-    if shift.ndim:
-        shift = shift.reshape([-1 if axis == 0 else 1 for axis in order])
-    width = max(1, a[0].size * a.dtype.itemsize)
-    step = max(1, (1 << 19) // width)
+    factor, divide = _factor(scale, out.dtype)
+    shift = _compact(offset).astype(out.dtype)
+    shape = [-1 if axis == 0 else 1 for axis in order]
+    factor = factor.reshape(shape) if factor.ndim else factor
+    shift = shift.reshape(shape) if shift.ndim else shift
+    scaled, shifted = bool(np.any(factor != 1.0)), bool(np.any(shift != 0.0))
+    value = None if nodata is None or nodata != nodata else stored.dtype.type(nodata)
+    gather = out is not stored and not a[0].flags.c_contiguous
+    step = max(1, (PIECE // 16 if gather else PIECE) // max(1, a[0].size * a.dtype.itemsize))
+    scratch = np.empty((min(step, a.shape[0]), *a.shape[1:]), dtype=a.dtype.newbyteorder("=")) if gather else None
     along = order[0] == 0
     for first in range(0, a.shape[0], step):
         part = slice(first, first + step)
         values, target = a[part], o[part]
-        gone = None
-        if nodata is not None and nodata == nodata:
-            gone = values == values.dtype.type(nodata)
-            if not gone.any():
-                gone = None
-        by = factor[part] if factor.ndim and along else factor
-        plus = shift[part] if shift.ndim and along else shift
-        if np.any(by != 1.0):
+        if scratch is not None:
+            values = scratch[: len(values)]
+            np.copyto(values, a[part])
+        # Looked for before the values are overwritten.
+        gone = np.equal(values, value) if value is not None and not values.min() > value else None
+        if scaled:
+            by = factor[part] if factor.ndim and along else factor
             operation = np.divide if divide else np.multiply
             operation(values, by, out=target, dtype=target.dtype, casting="unsafe")
         elif out is not stored:
             np.copyto(target, values, casting="unsafe")
-        if np.any(plus != 0.0):
-            target += plus
+        if shifted:
+            target += shift[part] if shift.ndim and along else shift
         if gone is not None:
             np.copyto(target, np.nan, where=gone, casting="unsafe")
     if invalid is not None:
@@ -305,23 +321,31 @@ def decode_values(
     return out
 
 
-def _compact(value: Any, bands: int) -> np.ndarray:
+def _compact(value: Any) -> np.ndarray:
     array = np.asarray(value, dtype=np.float64)
-    if array.ndim and np.all(array == array.flat[0]):
-        array = array.flat[0].reshape(())
-    return array.astype(np.float32)
+    return array.flat[0].reshape(()) if array.ndim and np.all(array == array.flat[0]) else array
 
 
-def _factor(scale: Any, bands: int) -> tuple[np.ndarray, bool]:
-    """Scale as float32 scalar or array, or its whole-number inverse and True."""
-    array = np.asarray(scale, dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = 1.0 / array
-        whole = np.round(inverse)
-        exact = np.isfinite(inverse) & (np.abs(inverse) > 1) & (np.abs(inverse - whole) <= 1e-9 * np.abs(inverse))
-    if exact.all() and np.abs(whole).max() < 2**24:
-        return _compact(whole, bands), True
-    return _compact(array, bands), False
+def _factor(scale: Any, dtype: np.dtype) -> tuple[np.ndarray, bool]:
+    """Scale as scalar or array of `dtype`, or its whole-number inverse and True."""
+    array = _compact(scale)
+    if not array.ndim:
+        value, divide = _inverse(float(array))
+        return np.asarray(value, dtype=dtype), divide
+    pairs = [_inverse(float(v)) for v in array]
+    if all(divide for _, divide in pairs):
+        return np.array([v for v, _ in pairs], dtype=dtype), True
+    return array.astype(dtype), False
+
+
+@lru_cache(maxsize=4096)
+def _inverse(scale: float) -> tuple[float, bool]:
+    if scale == 0 or not np.isfinite(scale) or abs(scale) >= 1:
+        return scale, False
+    whole = round(1.0 / scale)
+    if abs(whole) < 2**24 and abs(1.0 / scale - whole) <= 1e-9 * abs(whole):
+        return float(whole), True
+    return scale, False
 
 
 def as_cube(
@@ -400,11 +424,25 @@ def _per_band(value: Any, bands: int) -> np.ndarray:
     return np.full(bands, array[0]) if array.size == 1 else array
 
 
-def _index(key: Any, size: int) -> np.ndarray:
+def _index(key: Any, size: int) -> slice | np.ndarray:
+    """A slice with start, stop and no step where the key runs up by one, else indices."""
     if isinstance(key, slice):
-        return np.arange(*key.indices(size))
+        start, stop, step = key.indices(size)
+        if step == 1:
+            return slice(start, max(start, stop))
+        return np.arange(start, stop, step)
     array = np.atleast_1d(np.asarray(key))
-    return np.where(array < 0, array + size, array)
+    array = np.where(array < 0, array + size, array)
+    found = as_slice(array) if array.size else array
+    return found if isinstance(found, slice) and found.step is None else array
+
+
+def _length(key: slice | np.ndarray) -> int:
+    return key.stop - key.start if isinstance(key, slice) else int(key.size)
+
+
+def _array(key: slice | np.ndarray) -> np.ndarray:
+    return np.arange(key.start, key.stop) if isinstance(key, slice) else key
 
 
 def as_slice(index: np.ndarray) -> slice | np.ndarray:
@@ -415,10 +453,6 @@ def as_slice(index: np.ndarray) -> slice | np.ndarray:
     if step > 0 and bool(np.all(np.diff(index) == step)):
         return slice(int(index[0]), int(index[-1]) + 1, step if step > 1 else None)
     return index
-
-
-def _runs_up(key: slice | np.ndarray) -> bool:
-    return isinstance(key, slice) and key.step in (None, 1)
 
 
 def _stretches(rows: np.ndarray, most: int) -> Iterator[tuple[slice, int, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import xarray as xr
 from torchspectral.cube import make_spectra
 from torchspectral.errors import BadCube, BadSettings, BrokenProduct, UnknownName, closest
 from torchspectral.geo.grids import place
-from torchspectral.io.raw import RawArray
+from torchspectral.io.raw import INTERLEAVES, RawArray
 from torchspectral.io.readers.base import Reader, StoredArray, as_cube, as_layer
 from torchspectral.io.readers.envi_header import (
     EnviHeader,
@@ -25,6 +27,7 @@ from torchspectral.io.readers.envi_header import (
     transform_of,
 )
 from torchspectral.io.readers.facts import BandFacts, Values, band_facts, guess_quantity, read_options, sun_facts
+from torchspectral.io.readers.handles import Handle, forget
 from torchspectral.io.readers.payload import fits, from_text, restore
 from torchspectral.io.safety import check_scene
 
@@ -37,12 +40,30 @@ _PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 _FOREIGN = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89HDF", b"CDF", b"PK\x03\x04", b"MATLAB 5.0")
 
 
+MAP_BYTES = 8 << 20
+"""Largest window that is read through a read-only map of the file [bytes]; 0 turns maps off.
+
+A narrow window of a wide image is thousands of short runs: reading each costs a call, and reading across the gaps moves
+many times the bytes. Larger reads, those of streams among them, always go through `RawArray` and never map anything."""
+
+MAP_KEEP = 512 << 20
+"""Bytes of the file that windows may span before the map is made anew, so that it never holds much of a large file."""
+
+
+def open_map(path: str) -> np.ndarray:
+    """All bytes of a file, mapped read-only."""
+    with Path(path).open("rb") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+
+
 class EnviArray(StoredArray):
     """Lazy array over a flat file; complex numbers are handed out as one of their parts."""
 
     def __init__(self, raw: RawArray, part: str = "", **more: Any) -> None:
         self.raw = raw
         self.part = part
+        self.map = Handle(open_map, raw.path)
+        self.spanned = 0
         stored = raw.dtype if not part else np.dtype("f4" if raw.dtype.itemsize == 8 else "f8")
         super().__init__(
             raw.shape, stored, source=raw.path, split="band" if raw.interleave == "bsq" else "y", **more
@@ -52,6 +73,31 @@ class EnviArray(StoredArray):
         """Stored numbers of a window."""
         block = self.raw.read(rows, cols, bands)
         return _PARTS[self.part](block).astype(self.stored) if self.part else block
+
+    def view(self, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray | None:
+        """The window in a map of the file, where it is small and in many short runs."""
+        raw, item = self.raw, self.raw.dtype.itemsize
+        count, height, width = self.shape
+        chosen = bands.stop - bands.start if isinstance(bands, slice) else len(bands)
+        tall, across = rows.stop - rows.start, cols.stop - cols.start
+        short = tall * across > 512 and 2 * across <= width and chosen * tall * across * item <= MAP_BYTES
+        if not short or self.part or not isinstance(bands, slice) or bands.step not in (None, 1):
+            return None
+        self.spanned += (chosen if raw.interleave == "bsq" else count) * tall * width * item
+        if self.spanned > MAP_KEEP:
+            self.spanned = 0
+            forget(self.map.path)
+        end = raw.offset + count * height * width * item
+        try:
+            # A file that was cut short would end the process at the first touch.
+            values = self.map.get()
+            if os.stat(raw.path).st_size < end or values.size < end:
+                return None
+        except (OSError, ValueError):
+            return None
+        order = INTERLEAVES[raw.interleave]
+        cube = values[raw.offset : end].view(raw.dtype.newbyteorder(raw.byteorder))
+        return cube.reshape([raw.shape[a] for a in order]).transpose(np.argsort(order))[bands, rows, cols]
 
 
 class EnviReader(Reader):

@@ -194,7 +194,7 @@ def _dataset(path: Path) -> xr.Dataset:
     """The root group's variables, nothing decoded or loaded, after the metadata was checked."""
     check_store(path)
     try:
-        return xr.open_zarr(path, chunks=None, mask_and_scale=False, decode_times=False, decode_coords=False)
+        return xr.open_zarr(path, chunks=None, mask_and_scale=False, decode_times=False, decode_coords=False, consolidated=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise BrokenProduct(f"{path.name} is no readable Zarr store: {' '.join(str(error).split())[:160]}") from None
 
