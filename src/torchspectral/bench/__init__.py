@@ -1,0 +1,1 @@
+"""The field's comparison tables, a module a room."""
