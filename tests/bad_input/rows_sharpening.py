@@ -60,7 +60,12 @@ ROWS = [
     Row("pan-array", lambda tmp: ts.sharpen(_cube(), np.ones((1, 16, 16))), BadCube, "ndarray as pan"),
     Row("hs-array", lambda tmp: ts.sharpen(np.ones((3, 8, 8)), _cube(1, 16, 16)), BadCube, "ndarray as cube"),
     Row("method", lambda tmp: ts.sharpen(_cube(), _cube(1, 16, 16), method="gsaa"), UnknownName, "did you mean gsa"),
-    Row("setting", lambda tmp: ts.sharpen(_cube(), _cube(1, 16, 16), settings={"gain": 1}), BadSettings, "unknown setting"),
+    Row(
+        "setting",
+        lambda tmp: ts.sharpen(_cube(), _cube(1, 16, 16), settings={"gain": 1}),
+        BadSettings,
+        "unknown setting",
+    ),
     Row(
         "setting-range",
         lambda tmp: ts.sharpen(_cube(), _cube(1, 16, 16), settings={"mtf_gain": 1.5}),
@@ -77,10 +82,14 @@ ROWS = [
         "no weights",
     ),
     Row("wald-ratio", lambda tmp: ts.simulate_wald(_cube(), 1), BadSettings, "at least 2"),
-    Row("wald-small", lambda tmp: ts.simulate_wald(_cube(), 9), GridMismatch, "at least one coarse pixel"),
+    Row("wald-small", lambda tmp: ts.simulate_wald(_cube(), 9), GridMismatch, "at least 9 x 9"),
     Row("wald-wavelengths", lambda tmp: ts.simulate_wald(_cube(1), 2), MissingMetadata, "no wavelengths"),
-    Row("wald-range", lambda tmp: ts.simulate_wald(_cube(), 2, pan_low=2000.0, pan_high=2400.0), MissingMetadata, "2000"),
-    Row("wald-setting", lambda tmp: ts.simulate_wald(_cube(), 2, rouding="round"), BadSettings, "did you mean rounding"),
+    Row(
+        "wald-range", lambda tmp: ts.simulate_wald(_cube(), 2, pan_low=2000.0, pan_high=2400.0), MissingMetadata, "2000"
+    ),
+    Row(
+        "wald-setting", lambda tmp: ts.simulate_wald(_cube(), 2, rouding="round"), BadSettings, "did you mean rounding"
+    ),
     Row("wald-raw", lambda tmp: ts.simulate_wald(_raw(), 2), BadCube, "raw=True"),
     Row("wald-seed", lambda tmp: ts.simulate_wald(_cube(), 2, seed=-1), BadSettings, "seed"),
     Row(
@@ -91,8 +100,10 @@ ROWS = [
         prepare=_existing,
     ),
     Row("score-bands", lambda tmp: ts.score(_cube(), _cube(4)), BandMismatch, "3 bands to compare with 4"),
-    Row("score-grid", lambda tmp: ts.score(_cube(), _cube(3, 8, 9)), GridMismatch, "8 x 8 pixels to compare with 8 x 9"),
-    Row("score-metric", lambda tmp: ts.score(_cube(), _cube(), metrics=["psnrr"]), UnknownName, "did you mean PSNR"),
+    Row(
+        "score-grid", lambda tmp: ts.score(_cube(), _cube(3, 8, 9)), GridMismatch, "8 x 8 pixels to compare with 8 x 9"
+    ),
+    Row("score-metric", lambda tmp: ts.score(_cube(), _cube(), metrics=["psnrr"]), UnknownName, "did you mean psnr"),
     Row("score-crop", lambda tmp: ts.score(_cube(), _cube(), crop=4), BadSettings, "nothing would be left"),
     Row("score-empty", lambda tmp: ts.score(_empty(), _cube()), BadInput, "nothing to compare"),
     Row(

@@ -92,7 +92,11 @@ def test_a_few_steps_of_training_lower_the_loss() -> None:
     made = recipe("hyperpnn", {"ratio": 2, "features": 16, "learning_rate": 1e-3})
     made.prepare([cube])
     arrays = made.pairs(cube)
-    assert {n: a.shape for n, a in arrays.items()} == {"target": (5, 48, 48), "upsampled": (5, 48, 48), "pan": (1, 48, 48)}
+    assert {n: a.shape for n, a in arrays.items()} == {
+        "target": (5, 48, 48),
+        "upsampled": (5, 48, 48),
+        "pan": (1, 48, 48),
+    }
     torch.manual_seed(0)
     network = made.build()
     batch = {n: torch.from_numpy(a)[None] for n, a in arrays.items()}

@@ -27,7 +27,9 @@ def _scene(bands: int = 5, rows: int = 30, cols: int = 23, ratio: int = 3, seed:
     low = truth.reshape(bands, rows, ratio, cols, ratio).mean((2, 4))
     hs = ts.make_cube(low.astype(np.float32), wavelength=np.linspace(450, 900, bands))
     hs = place(hs, Affine(30, 0, 4e5, 0, -30, 5e6), "EPSG:32633")
-    fine_pan = place(ts.make_cube(pan.astype(np.float32)), Affine(30 / ratio, 0, 4e5, 0, -30 / ratio, 5e6), "EPSG:32633")
+    fine_pan = place(
+        ts.make_cube(pan.astype(np.float32)), Affine(30 / ratio, 0, 4e5, 0, -30 / ratio, 5e6), "EPSG:32633"
+    )
     return hs, fine_pan, truth
 
 
@@ -139,7 +141,9 @@ def test_negative_values_are_counted_and_kept_quiet() -> None:
     result = ts.sharpen(hs, pan, method="mtf-glp-hpm")
     assert result.report.figures["values_not_positive"] == 5 * 9
     corner = ts.sharpen(hs, pan, method="exp")["cube"].values[:, :6, :6]
-    assert np.allclose(result["cube"].values[:, :6, :6], np.where(corner > 0, result["cube"].values[:, :6, :6], corner), atol=1e-3)
+    assert np.allclose(
+        result["cube"].values[:, :6, :6], np.where(corner > 0, result["cube"].values[:, :6, :6], corner), atol=1e-3
+    )
 
 
 def test_bad_bands_come_back_empty() -> None:

@@ -101,7 +101,7 @@ class PSNR(_PerBand):
 
 
 class R2(_PerBand):
-    """Coefficient of determination of each band, averaged over bands; 0 for a constant truth that is not met exactly."""
+    """Coefficient of determination, mean over bands; 0 for a constant truth that is not met exactly."""
 
     name: ClassVar[str] = "R2"
     best: ClassVar[str] = "high"

@@ -76,7 +76,7 @@ def score(
     >>> import torchspectral as ts
     >>> ts.score(ts.open("sharp.tif"), ts.open("truth.tif"), ratio=4)["scores"]  # doctest: +SKIP
     """
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
 
     out, truth = check_cube(out, what="output"), check_cube(truth, what="truth")
     _check_bands(out, truth)
@@ -92,7 +92,9 @@ def score(
     made = [_make(m, ratio or 1, data_range, high - low or 1.0) for m in wanted]
     pair.stream(made, progress)
     if pair.skipped:
-        report.dropped.append(f"{pair.skipped} of {pair.rows * pair.cols} pixels that are nodata in a band of either cube")
+        report.dropped.append(
+            f"{pair.skipped} of {pair.rows * pair.cols} pixels that are nodata in a band of either cube"
+        )
     if pair.skipped == pair.rows * pair.cols:
         raise BadInput("no pixel is valid in all bands of both cubes: nothing to compare")
     rows, table = [], {"band": pair.index + 1, "wavelength": np.asarray(truth["wavelength"].values)[pair.index]}
@@ -244,7 +246,7 @@ def _make(metric: str | Metric, ratio: float, given: float | None, span: float) 
     makers = _makers()
     known = {name.lower(): make for name, make in makers.items()}
     if metric.lower() not in known:
-        raise UnknownName(f"no metric {metric!r}: {closest(metric, tuple(makers))}")
+        raise UnknownName(f"no metric {metric!r}: {closest(metric.lower(), tuple(known))}")
     return known[metric.lower()](ratio, given, span)
 
 
@@ -263,7 +265,7 @@ def _check_bands(out: xr.DataArray, truth: xr.DataArray) -> None:
     if np.isfinite(gap).any() and float(np.nanmax(gap)) > 1.0:
         band = int(np.nanargmax(gap))
         raise BandMismatch(
-            f"band {band + 1} lies {gap[band]:.1f} nm off the truth's, expected at most 1 nm: pick the same bands of both"
+            f"band {band + 1} lies {gap[band]:.1f} nm off the truth's, expected at most 1 nm: pick the same bands"
         )
 
 
@@ -271,8 +273,8 @@ def _check_grids(out: xr.DataArray, truth: xr.DataArray) -> None:
     """Sizes always; places where both say where they lie."""
     if out.shape[-2:] != truth.shape[-2:]:
         raise GridMismatch(
-            f"got {out.shape[-2]} x {out.shape[-1]} pixels to compare with {truth.shape[-2]} x {truth.shape[-1]}: bring "
-            "both to one grid first (geo.align)"
+            f"got {out.shape[-2]} x {out.shape[-1]} pixels to compare with {truth.shape[-2]} x {truth.shape[-1]}: "
+            "bring both to one grid first (geo.align)"
         )
     if not ("spatial_ref" in out.coords and "spatial_ref" in truth.coords):
         return

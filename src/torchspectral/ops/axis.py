@@ -130,7 +130,7 @@ def gather(index: np.ndarray, weight: np.ndarray, size: int, border: str) -> Axi
 
 
 def correlation(size: int, taps: Sequence[float] | np.ndarray, border: str, centre: int | None = None) -> AxisOperator:
-    """Same-size correlation with `taps`; `centre` is the tap that meets the output's own sample (default the middle)."""
+    """Same-size correlation with `taps`; `centre` is the tap on the output's own sample (default the middle)."""
     weights = np.asarray(taps, dtype=np.float64)
     middle = len(weights) // 2 if centre is None else centre
     index = np.arange(size)[:, None] + (np.arange(len(weights)) - middle)[None, :]

@@ -25,7 +25,7 @@ _TOLERANCE = 1e-7
 
 
 def kernel_size(ratio: float) -> int:
-    """Taps on each side of a kernel: 41 as in the literature, more above ratio 6, where 41 would cut the Gaussian off."""
+    """Side of a kernel in taps: 41 as in the literature, more above ratio 6, where 41 would cut the Gaussian off."""
     return max(41, 2 * int(np.ceil(10 * ratio / 3)) + 1)
 
 
@@ -93,7 +93,15 @@ def separable_terms(kernel: np.ndarray, tolerance: float = _TOLERANCE) -> list[t
 
 @lru_cache(maxsize=64)
 def _operators(
-    rows: int, cols: int, ratio: float, gain: float, size: int | None, normalize: bool, gauss: bool, keep: int, border: str
+    rows: int,
+    cols: int,
+    ratio: float,
+    gain: float,
+    size: int | None,
+    normalize: bool,
+    gauss: bool,
+    keep: int,
+    border: str,
 ) -> tuple[tuple[AxisOperator, AxisOperator], ...]:
     kernel = mtf_kernel(ratio, gain, size, normalize=normalize, gauss=gauss)
     pairs = []
@@ -143,5 +151,5 @@ def mtf_filter(
 def lp_filter_gauss(
     image: torch.Tensor, ratio: int, *, size: int | None = None, normalize: bool = False, decimated: bool = False
 ) -> torch.Tensor:
-    """Gaussian low-pass with amplitude 0.3 at the coarse Nyquist frequency, as BT-H and MTF-GLP-HPM use it on the PAN."""
+    """Gaussian low-pass of amplitude 0.3 at the coarse Nyquist frequency, for the PAN in BT-H and MTF-GLP-HPM."""
     return mtf_filter(image, ratio, 0.3, size=size, normalize=normalize, gauss=True, decimated=decimated)

@@ -94,7 +94,7 @@ class HyperPNN(Method):
     outputs = (Output("cube", grid="pan"),)
     scope = Scope.LOCAL
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
         self.scale = Scale("fixed", gain=self.settings.gain)
         if self.settings.border == "wrap":
@@ -113,7 +113,7 @@ class HyperPNN(Method):
         weights = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
         if "conv1.weight" not in weights:
             raise MissingWeights(
-                "hyperpnn needs trained weights: give weights=FILE or a name (torchspectral weights list), or train them"
+                "hyperpnn needs trained weights: give weights=FILE or a name (torchspectral weights list), or train"
             )
         bands = weights["conv1.weight"].shape[1]
         if bands != tile["cube"].shape[1]:

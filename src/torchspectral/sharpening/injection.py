@@ -34,7 +34,7 @@ class Injection(Method):
     uses_mtf: ClassVar[bool] = False
     """Whether the PAN is low-passed with a 41-tap kernel."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
         if self.as_authors:
             self.scope = Scope.SCENE  # the circular border reads the opposite edge
@@ -79,9 +79,7 @@ class Injection(Method):
 
     def coarse_pan(self, tile: Tile, ratio: int) -> torch.Tensor:
         """The PAN as the hyperspectral sensor would see it, (n, 1, y, x) on the lead grid."""
-        return mtf_filter(
-            tile["pan"], ratio, self.gain(tile.info), normalize=not self.as_authors, decimated=True
-        )
+        return mtf_filter(tile["pan"], ratio, self.gain(tile.info), normalize=not self.as_authors, decimated=True)
 
     def memory(self, size: Size) -> dict[str, int]:
         """Bytes beside the inputs: the interpolated tile twice, and float64 copies of the coarse one."""

@@ -168,7 +168,9 @@ class MTFGLPHPM(_HPM):
 
 
 class MTFGLPHPMR(_HPM):
-    """MTF-GLP with high-pass modulation and regression: P_b = P + mean(M_b) / g_b - mean P, g_b = cov(M_b, P_L) / var(P_L).
+    """MTF-GLP with high-pass modulation and regression.
+
+    P_b = P + mean(M_b) / g_b - mean P with g_b = cov(M_b, P_L) / var(P_L).
 
     References
     ----------

@@ -46,7 +46,9 @@ class WaldSettings(Settings):
     rounding: Literal["auto", "round", "truncate", "none"] = setting(
         "auto", "of degraded values; auto rounds integer cubes, the benchmark truncates"
     )
-    pan_low: float = setting(0.0, "a PAN is made of the bands from here; 0: the sensor's PAN, else 450", unit="nm", ge=0)
+    pan_low: float = setting(
+        0.0, "a PAN is made of the bands from here; 0: the sensor's PAN, else 450", unit="nm", ge=0
+    )
     pan_high: float = setting(0.0, "and up to here; 0: the sensor's PAN, else 900", unit="nm", ge=0)
     snr: float | None = setting(None, "noise added to the degraded images, below the rms of each band", unit="dB")
 
@@ -141,11 +143,13 @@ def _truth(cube: xr.DataArray, ratio: int, report: Report) -> xr.DataArray:
     rows, cols = (cube.sizes[d] // ratio * ratio for d in ("y", "x"))
     if min(rows, cols) == 0:
         raise GridMismatch(
-            f"got a scene of {cube.sizes['y']} x {cube.sizes['x']} pixels, expected at least one coarse pixel of {ratio}"
+            f"got a scene of {cube.sizes['y']} x {cube.sizes['x']} pixels, expected at least {ratio} x {ratio}"
         )
     cut = cube.sizes["y"] - rows, cube.sizes["x"] - cols
     if any(cut):
-        report.dropped.append(f"{cut[0]} rows at the bottom and {cut[1]} columns at the right, to a multiple of {ratio}")
+        report.dropped.append(
+            f"{cut[0]} rows at the bottom and {cut[1]} columns at the right, to a multiple of {ratio}"
+        )
         cube = cube.isel(y=slice(0, rows), x=slice(0, cols))
     return cube
 
@@ -171,9 +175,7 @@ def _coarse(
 ) -> xr.DataArray:
     missing = missing_value(cube)
     nodata = None if cube.dtype.kind == "f" else missing
-    array = DegradedArray(
-        cube.variable, ratio, gains, normalize=normalize, rounding=rounding, nodata=nodata, seed=seed
-    )
+    array = DegradedArray(cube.variable, ratio, gains, normalize=normalize, rounding=rounding, nodata=nodata, seed=seed)
     if snr is not None:
         array.noise = _rms(array) * 10 ** (-snr / 20)
     return _placed(with_data(cube, array), cube, ratio)
@@ -226,9 +228,7 @@ def _pan(
     return noisy + (rms * 10 ** (-made.snr / 20) * draw).astype(np.float32)
 
 
-def _band_mean(
-    cube: xr.DataArray, sensor: sensors.Sensor | None, made: WaldSettings
-) -> tuple[BandMean, str]:
+def _band_mean(cube: xr.DataArray, sensor: sensors.Sensor | None, made: WaldSettings) -> tuple[BandMean, str]:
     """PAN made of the good bands in a range, and how to say it."""
     wave = np.asarray(cube["wavelength"].values, dtype=np.float64)
     if not np.isfinite(wave).any():
@@ -246,13 +246,16 @@ def _band_mean(
     nodata = None if cube.dtype.kind == "f" else missing_value(cube)
     whose = f"the PAN of {sensor.name}" if own and sensor is not None and not made.pan_low else "no PAN was given"
     return BandMean(cube.variable, chosen, nodata), (
-        f"PAN made as the mean of {chosen.size} bands from {wave[chosen].min():g} to {wave[chosen].max():g} nm ({whose})"
+        f"PAN made as the mean of {chosen.size} bands from {wave[chosen].min():g} to {wave[chosen].max():g} nm "
+        f"({whose})"
     )
 
 
 def _one_band(array: LazyArray, like: xr.DataArray) -> xr.DataArray:
     kept = {k: v for k, v in like.attrs.items() if k not in ("glt", "nodata", "packing")}
-    blank = make_cube(np.empty((1, 1, 1), array.dtype), quantity=like.attrs.get("quantity", "dn"), attrs=kept, name="pan")
+    blank = make_cube(
+        np.empty((1, 1, 1), array.dtype), quantity=like.attrs.get("quantity", "dn"), attrs=kept, name="pan"
+    )
     return with_data(blank, array)
 
 

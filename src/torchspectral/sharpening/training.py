@@ -64,10 +64,14 @@ class HyperPNNRecipe(Recipe):
         cubes = [scene["cube"] if isinstance(scene, xr.Dataset) else scene for scene in scenes]
         quantities = {str(cube.attrs.get("quantity", "dn")) for cube in cubes}
         if len(quantities) > 1:
-            raise BandMismatch(f"got scenes of {' and '.join(sorted(quantities))}, expected one quantity in all of them")
+            raise BandMismatch(
+                f"got scenes of {' and '.join(sorted(quantities))}, expected one quantity in all of them"
+            )
         self.quantity = quantities.pop()
         first = cubes[0]
-        self.fwhm = np.asarray(first["fwhm"].values, dtype=np.float64)[self.index] if "fwhm" in first.coords else np.zeros(0)
+        self.fwhm = (
+            np.asarray(first["fwhm"].values, dtype=np.float64)[self.index] if "fwhm" in first.coords else np.zeros(0)
+        )
         if not self.settings.gain:
             self.gain = 65536.0 if self.quantity == "dn" else 1.0
 
@@ -79,7 +83,7 @@ class HyperPNNRecipe(Recipe):
         """Truth, interpolated degraded image and PAN on the fine grid."""
         pan = None
         if isinstance(scene, xr.Dataset):
-            pan, scene = (scene["pan"] if "pan" in scene else None), scene["cube"]
+            pan, scene = scene.get("pan"), scene["cube"]
         made = wald_pairs(
             scene.isel(band=self.index), self.multiple, pan=pan, gain=self.gain, mtf_gain=self.settings.mtf_gain
         )

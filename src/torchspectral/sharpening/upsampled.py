@@ -7,6 +7,7 @@ M is linear in the low-resolution pixels, so most sums over it need no interpola
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -122,16 +123,16 @@ class Upsampled:
     def _zeros(self) -> torch.Tensor:
         return torch.zeros(self.low.shape[1], dtype=torch.float64, device=self.low.device)
 
-    def _strips(self):  # type: ignore[no-untyped-def]
+    def _strips(self) -> Iterator[torch.Tensor]:
         """Valid pixels of M in float64, (band, pixel), some rows at a time."""
-        wide = None
-        if self.given is None:
+        given = self.given
+        if given is None:
             wide = _core_operator(*self._cols).cols(self.low.double())
             matrix = _core_operator(*self._rows).matrix
         keep = self.valid
         for top in range(0, keep.shape[-2], STRIP):
-            if wide is None:
-                strip = self.given[..., top : top + STRIP, :].double()
+            if given is not None:
+                strip = given[..., top : top + STRIP, :].double()
             else:
                 strip = AxisOperator(matrix[top : top + STRIP]).rows(wide)
             mask = keep[:, 0, top : top + STRIP].reshape(-1)

@@ -99,17 +99,16 @@ def fuse(
     for name, image in (("cube", hs), ("pan", pan)):
         if not bool(torch.isfinite(image).all()):
             raise BadInput(f"the {name} has NaN or infinite values: fill them first, or call sharpen with cubes")
-    if isinstance(method, str):
-        method = registry.create("sharpening", method, dict(settings or {}))
+    made: Method = registry.create("sharpening", method, dict(settings or {})) if isinstance(method, str) else method
     unknown = np.full(hs.shape[0], np.nan)
     info = SceneInfo((rows, cols), unknown, unknown, ratio={"cube": 1, "pan": ratio}, mtf={"cube": mtf} if mtf else {})
-    method.prepare(info)
+    made.prepare(info)
     data = {"cube": hs[None], "pan": pan.to(hs)[None]}
     if upsampled is not None:
         data["upsampled"] = upsampled.to(hs)[None]
     window = Window(0, 0, rows, cols)
     tile = Tile(data, window, window, torch.ones(1, 1, rows, cols, dtype=torch.bool, device=hs.device), info)
-    if state is None and is_fitted(method):
-        learned = method.fit(WholeSource(tile), 0, None)
+    if state is None and is_fitted(made):
+        learned = made.fit(WholeSource(tile), 0, None)
         state = learned if isinstance(learned, dict) else [step for step, _ in learned][-1]
-    return method.apply(tile, state or {})["cube"][0]
+    return made.apply(tile, state or {})["cube"][0]
