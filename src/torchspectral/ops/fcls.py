@@ -26,6 +26,7 @@ MOST_PATTERNS = 12
 """Endmembers up to which all 2^p patterns are tabulated."""
 MOST_PIVOTED = 64
 """Endmembers up to which pivoting, from the full pattern down, beats the active set, from one endmember up."""
+FEW_PIVOTS = 2
 _WORST_CONDITION = 1e10
 _TOLERANCE = 1e-10
 
@@ -164,7 +165,8 @@ class AbundanceSolver:
         free = torch.ones_like(infeasible)
         fewest = infeasible.sum(1)
         patience = torch.full_like(fewest, 3)
-        for _ in range(10 * p + 50):
+        # With its own system a pixel, a pixel that pivots for long is sooner done by the active set.
+        for _ in range(10 * p + 50 if p <= MOST_PATTERNS else FEW_PIVOTS):
             if not len(open_):
                 return result
             count = infeasible.sum(1)
@@ -184,7 +186,8 @@ class AbundanceSolver:
             left = ~done
             open_, products, free = open_[left], products[left], free[left]
             infeasible, fewest, patience = infeasible[left], fewest[left], patience[left]
-        result[:, open_] = _primal(gram, products.T, self.sums_to_one)
+        if len(open_):
+            result[:, open_] = _primal(gram, products.T, self.sums_to_one)
         return result
 
 

@@ -112,7 +112,11 @@ class Vca(Method):
 
     def figures(self, state: State) -> dict[str, Any]:
         """Endmembers found, where, and how."""
-        return {key: state[key] for key in ("k", "counts", "snr", "projection", "pixels") if key in state}
+        return {
+            key: state[key]
+            for key in ("k", "counts", "snr", "projection", "pixels")
+            if state.get(key) not in (None, {})
+        }
 
 
 class _Abundances(Method):
