@@ -27,7 +27,7 @@ def ramp(length: int, overlap: int, starts: bool, ends: bool) -> np.ndarray:
     if not starts:
         weights[:n] = np.minimum(weights[:n], climb[:n])
     if not ends:
-        weights[-n:] = np.minimum(weights[-n:], climb[:n][::-1])
+        weights[length - n :] = np.minimum(weights[length - n :], climb[:n][::-1])
     return weights
 
 
