@@ -75,8 +75,11 @@ def mixed_scene(
     values = clean
     if snr is not None:
         values = clean + np.sqrt((clean**2).mean()) * 10 ** (-snr / 20) * rng.standard_normal(clean.shape)
-    values, clean, abundances, spectra = (a.astype(np.float32) for a in (values, clean, abundances, spectra))
-    return SyntheticScene(values, clean, abundances, spectra, wavelength)
+    return SyntheticScene(_single(values), _single(clean), _single(abundances), _single(spectra), wavelength)
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32)
 
 
 def material_spectra(wavelength: np.ndarray, materials: int, rng: np.random.Generator) -> np.ndarray:
