@@ -97,6 +97,19 @@ def test_radiance_is_per_micrometre(tmp_path: Path, level: str, gain: float) -> 
     assert cube["detector"].values.tolist() == [table[i][2] for i in order]
 
 
+def test_l1b_detectors_can_be_opened_alone(tmp_path: Path) -> None:
+    meta, values, _ = write_product(tmp_path / "p", "L1B", gain=1e-6)
+    swir = next(meta.parent.glob("*SPECTRAL_IMAGE_SWIR*"))
+    cube = ts.open(swir)
+    assert set(cube["detector"].values) == {"swir"} and cube["number"].values[0] == len(VNIR) + 1
+    assert cube["wavelength"].values.tolist() == [w for w, _ in SWIR]
+    np.testing.assert_allclose(cube.values, values[len(VNIR) :] * 1e-3, rtol=1e-6)
+    write_raster(swir, values[len(VNIR) :, :10], placed=False)
+    with pytest.raises(BrokenProduct, match="by its own name"):
+        ts.open(meta)
+    assert ts.open(swir).shape == (len(SWIR), 10, 24)
+
+
 def test_overlap_rules(tmp_path: Path) -> None:
     meta, values, table = write_product(tmp_path / "p")
     first_swir, last_vnir = SWIR[0][0], VNIR[-1][0]

@@ -171,8 +171,7 @@ def mosaic(
     fill = missing_value(cubes[0])
     if fill is None and nodata is not None:
         fill = int(nodata)
-    covered = sum(g.height * g.width for g in grids) >= height * width and len(cubes) == 1
-    if fill is None and not covered and _has_gaps(places, grids, top, left, height, width):
+    if fill is None and _has_gaps(places, grids, top, left, height, width):
         raise BadSettings(f"the cubes leave gaps and values of type {cubes[0].dtype} carry no nodata: give nodata=")
     tiles = [(c.variable, row - top, col - left) for c, (row, col) in zip(cubes, places, strict=True)]
     array = MosaicArray(tiles, (cubes[0].shape[0], height, width), cubes[0].dtype, method, fill)

@@ -159,6 +159,15 @@ class EnmapReader(Reader):
             found = ", ".join(sorted(files.rasters)) or "no raster"
             raise BrokenProduct(f"the spectral image is missing: expected {listed} beside the XML, found {found}")
         handles, where, detector = _parts(files, metadata)
+        numbers = np.arange(1, len(where) + 1)
+        alone = _one_detector(path, files)
+        if alone is not None:
+            own = np.flatnonzero(where[:, 0] == alone)
+            metadata, numbers = metadata.take(own), numbers[own]
+            handles, where = [handles[alone]], np.column_stack([np.zeros(own.size, int), where[own, 1]])
+            detector = [detector[i] for i in own]
+            files.rasters = {files.images[alone]: files.rasters[files.images[alone]]}
+        _check_equal(handles, files)
         scale, offset, notes = _scaling(handles, where, metadata, given)
         nodata, note = _nodata(handles[0].get(), metadata, given)
         notes += [note] if note else []
@@ -188,7 +197,7 @@ class EnmapReader(Reader):
             wavelength=metadata.wavelength[order],
             fwhm=metadata.fwhm[order],
             good=good[order],
-            number=order + 1,
+            number=numbers[order],
             detector=[detector[i] for i in order],
         )
         return _placed(cube, handles[0].get())
@@ -229,8 +238,8 @@ class EnmapReader(Reader):
             cube = files.handle(image).get()
             if "QL_VNIR" != kind != "QL_SWIR" and (cube.height, cube.width) != (dataset.height, dataset.width):
                 raise BrokenProduct(
-                    f"{kind} has {dataset.height} x {dataset.width} pixels, expected {cube.height} x {cube.width} as the "
-                    "spectral image: is it of another scene?"
+                    f"{kind} has {dataset.height} x {dataset.width} pixels, expected {cube.height} x {cube.width} "
+                    "as the spectral image: is it of another scene?"
                 )
 
 
@@ -249,13 +258,27 @@ def _parts(files: EnmapFiles, metadata: EnmapMetadata) -> tuple[list[Handle], np
     names = " and ".join(Path(files.rasters[k]).name for k in files.images)
     if sum(counts) != bands:
         raise BandMismatch(f"{names} has {sum(counts)} bands but the XML describes {bands}: are they of one product?")
-    sizes = {(d.height, d.width, d.dtypes[0]) for d in datasets}
-    if len(sizes) > 1:
-        raise BrokenProduct(f"{names} differ in size or type ({sorted(sizes)}), expected the same: open one by itself")
     where = np.concatenate([np.column_stack([np.full(n, i), np.arange(1, n + 1)]) for i, n in enumerate(counts)])
     if len(files.images) == 1:
         return handles, where, metadata.detector
     return handles, where, ["vnir"] * counts[0] + ["swir"] * counts[1]
+
+
+def _one_detector(path: Path, files: EnmapFiles) -> int | None:
+    """Which image of an L1B product was asked for by its own name; None where the whole product was."""
+    kinds = files.images
+    if len(kinds) < 2 or files.archive is not None or path.is_dir():
+        return None
+    return next((i for i, kind in enumerate(kinds) if Path(files.rasters[kind]) == path), None)
+
+
+def _check_equal(handles: list[Handle], files: EnmapFiles) -> None:
+    sizes = [(d.height, d.width, d.dtypes[0]) for d in (handle.get() for handle in handles)]
+    if len(set(sizes)) > 1:
+        raise BrokenProduct(
+            f"the VNIR image has size and type {sizes[0]}, the SWIR image {sizes[1]}, so they make no one cube: open "
+            f"{Path(files.rasters[files.images[0]]).name} or the other by its own name"
+        )
 
 
 def _scaling(
@@ -355,13 +378,10 @@ def _without_xml(files: EnmapFiles, path: Path, raw: bool, given: dict[str, Any]
     from torchspectral.io.readers.enmap_xml import guess_detectors
     from torchspectral.io.readers.geotiff import GeoTiffReader
 
-    image = files.rasters[files.images[0]] if files.images else path.name
-    where = Path(image) if files.archive is None else path
     expected = f"{files.stem}-METADATA.XML"
     if files.archive is not None:
-        raise BrokenProduct(f"{path.name} holds {Path(image).name} without its XML: expected {expected} in it")
-    if path.is_file():
-        where = path
+        raise BrokenProduct(f"{path.name} holds a spectral image without its XML: expected {expected} in it")
+    where = path if path.is_file() else Path(files.rasters[files.images[0]])
     if where.suffix.lower() not in (".tif", ".tiff", ".geotiff", ".gtiff"):
         raise BrokenProduct(f"{where.name} has no {expected} beside it, which says what its bands are")
     cube = GeoTiffReader().open(where, raw=raw, **given)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -54,6 +54,11 @@ class EnmapMetadata:
     attrs: dict[str, Any]
     names: list[str]
     notes: list[str] = field(default_factory=list)
+
+    def take(self, bands: np.ndarray) -> EnmapMetadata:
+        """The metadata of some bands, by 0-based index."""
+        arrays = {key: getattr(self, key)[bands] for key in ("wavelength", "fwhm", "gain", "offset", "empty")}
+        return replace(self, **arrays, detector=[self.detector[int(i)] for i in bands])
 
 
 def parse_metadata(document: bytes, name: str) -> EnmapMetadata:
