@@ -91,10 +91,10 @@ def convert(
     with PeakMemory() as memory:
         cube = _opened(product, raw=resample is None and dtype is None)
         check_free(Paths(path, {"cube": path}), [cube], overwrite=overwrite or resume)
-        cube = _cut(cube, bbox, bands, done)
+        # Before the cut: a mask lies on the grid of the product.
         if mask is not None:
-            cube = _masked(cube, mask, product)
-            done.notes.append("pixels outside the mask are nodata")
+            cube = _masked(cube, mask, product, done)
+        cube = _cut(cube, bbox, bands, done)
         if resample is not None:
             cube = _resampled(cube, resample, done)
         done.history = list(cube.attrs.get("history", []))
@@ -159,16 +159,17 @@ def _cut(cube: xr.DataArray, bbox: Any, bands: str | Sequence[int], report: Repo
     return out
 
 
-def _masked(cube: xr.DataArray, mask: Any, product: Any) -> xr.DataArray:
+def _masked(cube: xr.DataArray, mask: Any, product: Any, report: Report) -> xr.DataArray:
     from torchspectral.io.masks import apply_mask, clear_mask
 
-    if isinstance(mask, str) and mask == "clear":
-        if isinstance(product, xr.DataArray):
-            raise BadSettings("got mask='clear' with a cube in memory, expected a product's path or a mask array")
-        mask = clear_mask(product)
-    elif isinstance(mask, (str, Path)):
-        mask = clear_mask(mask)
-    return apply_mask(cube, mask[0] if isinstance(mask, tuple) else mask)
+    if isinstance(mask, str) and mask == "clear" and isinstance(product, xr.DataArray):
+        raise BadSettings("got mask='clear' with an opened cube, expected a product's path, or a mask array")
+    if isinstance(mask, (str, Path)):
+        mask, flags = clear_mask(product if mask == "clear" else mask)
+        report.notes.append(f"pixels with {', '.join(flags)} are nodata" if flags else "masked pixels are nodata")
+    else:
+        report.notes.append("pixels where the mask is False are nodata")
+    return apply_mask(cube, mask)
 
 
 def _resampled(cube: xr.DataArray, to: Any, report: Report) -> xr.DataArray:

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,6 +111,14 @@ class Job:
         if mask is None:
             return None
         lead = self.inputs.lead
+        if isinstance(mask, (str, Path)):
+            from torchspectral.io.masks import clear_mask
+
+            product = next(iter(sources_of(lead)), "")
+            if mask == "clear" and not product:
+                raise BadInput("got mask='clear' with a scene that no file is known of: give a mask file or array")
+            mask, flags = clear_mask(product if mask == "clear" else mask)
+            self.report.notes.append(f"flags of the mask: {', '.join(flags) or 'one layer'}")
         if isinstance(mask, np.ndarray):
             mask = xr.DataArray(mask, dims=("layer", "y", "x")[-mask.ndim :])
         if not isinstance(mask, xr.DataArray):

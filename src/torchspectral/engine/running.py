@@ -35,8 +35,9 @@ class RunOptions:
     ----------
     bands : {"good", "all"} or sequence of int
         Bands of the lead that the method sees (indices from 0); the others come back NaN.
-    mask : DataArray, optional
-        Boolean (y, x) on the lead's grid; only pixels where it is True are worked on, the others count as nodata.
+    mask : DataArray, path or "clear", optional
+        Boolean (y, x) on the lead's grid, a mask file, or the product's own flags; only pixels where it is True are
+        worked on, the others count as nodata.
     seed : int
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
