@@ -24,7 +24,7 @@ def ground_to_pixel(cube: xr.DataArray, x: float, y: float, *, degrees: bool) ->
     """
     from torchspectral.errors import GridMismatch
     from torchspectral.geo.cropping import describe_bounds
-    from torchspectral.geo.grids import grid_of
+    from torchspectral.geo.grids import grid_of, to_pixels
 
     if not (math.isfinite(x) and math.isfinite(y)):
         raise GridMismatch(f"got the place {x}, {y}, expected two finite numbers")
@@ -42,7 +42,7 @@ def ground_to_pixel(cube: xr.DataArray, x: float, y: float, *, degrees: bool) ->
             from pyproj import Transformer
 
             x, y = Transformer.from_crs("EPSG:4326", grid.crs, always_xy=True).transform(x, y)
-        col, row = ~grid.transform * (x, y)
+        col, row = to_pixels(grid.transform, x, y)
         inside = math.isfinite(row) and math.isfinite(col) and 0 <= row <= grid.height and 0 <= col <= grid.width
         found = (min(int(row), grid.height - 1), min(int(col), grid.width - 1)) if inside else None
     if found is None:

@@ -159,7 +159,9 @@ def bars(
     spread = np.array([float((errors or {}).get(n, np.nan)) for n in names])
     axes.barh(at, np.where(finite, numbers, 0.0), color=colours, height=0.68)
     shown = finite & np.isfinite(spread)
-    axes.errorbar(numbers[shown], at[shown], xerr=spread[shown], fmt="none", ecolor="#333333", elinewidth=1, capsize=2.5)
+    axes.errorbar(
+        numbers[shown], at[shown], xerr=spread[shown], fmt="none", ecolor="#333333", elinewidth=1, capsize=2.5
+    )
     reach = np.nanmax(np.abs(np.where(finite, numbers, 0)) + np.nan_to_num(spread)) or 1.0
     for i, n in enumerate(numbers):
         end = (n + np.sign(n or 1) * np.nan_to_num(spread[i])) if finite[i] else 0.0
@@ -169,7 +171,10 @@ def bars(
         axes.text(end + np.sign(end or 1) * 0.015 * reach, i, text, va="center", ha=side, fontsize=8)
     axes.set_yticks(at, names)
     axes.invert_yaxis()
-    low, high = min(0.0, float(np.nanmin(np.where(finite, numbers, 0)))), max(0.0, float(np.nanmax(np.where(finite, numbers, 0))))
+    low, high = (
+        min(0.0, float(np.nanmin(np.where(finite, numbers, 0)))),
+        max(0.0, float(np.nanmax(np.where(finite, numbers, 0)))),
+    )
     axes.set_xlim(low - (0.28 * reach if low < 0 else 0), (high + 0.28 * reach) if high > 0 else 0.28 * reach)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(label if unit in ("", "1") else f"{label} [{unit}]")
@@ -197,5 +202,3 @@ def _finish(axes: Axes, legend: bool) -> None:
     axes.margins(x=0.01)
     if legend:
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
-
-

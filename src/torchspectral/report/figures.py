@@ -74,7 +74,7 @@ def rgb_panels(
 def error_maps(
     panels: Sequence[tuple[str, Any]],
     *,
-    label: str = "absolute error",
+    label: str = "",
     unit: str = "1",
     signed: bool = False,
     highest: float | None = None,
@@ -89,7 +89,7 @@ def error_maps(
     ----------
     panels : sequence of (title, array (y, x))
     label, unit : str
-        Of the colour bar.
+        Of the colour bar; "error" or "absolute error" by default.
     signed : bool
         Centre the scale on zero, with a diverging map.
     highest : float, optional
@@ -112,10 +112,10 @@ def error_maps(
     for ax, (name, values) in zip(axes, maps, strict=True):
         drawn = ax.imshow(values, cmap=colours, vmin=low, vmax=highest)
         finite = values[np.isfinite(values)]
-        mean = f"mean {np.abs(finite).mean():.3g}" if finite.size else "no data"
+        mean = f"mean {'magnitude ' if signed else ''}{np.abs(finite).mean():.3g}" if finite.size else "no data"
         ax.set_title(f"{name}\n{mean}")
     assert drawn is not None
-    _bar(figure, drawn, axes, label, unit, "both" if signed else "max")
+    _bar(figure, drawn, axes, label or ("error" if signed else "absolute error"), unit, "both" if signed else "max")
     return figure
 
 
@@ -149,7 +149,7 @@ def spectra_at_pixels(
     bare(left)
     _mark(left, pixels, (1.0, 1.0))
     left.set_title(next(iter(cubes)))
-    for style, (name, cube) in enumerate(cubes.items()):
+    for style, cube in enumerate(cubes.values()):
         x, axis = band_axis(cube)
         good = cube["good"].values if "good" in cube.coords else None
         for i, (row, col) in enumerate(pixels):
@@ -248,7 +248,9 @@ def class_map(
         handles.append(Patch(color=colour, label=f"{name}  ({int(here.sum())})"))
     figure, axes = _image_grid(1, 1, size, [plane.shape], title, extra=2.2)
     axes[0].imshow(picture)
-    axes[0].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), title="class (pixels)", borderaxespad=0)
+    axes[0].legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), title="class (pixels)", borderaxespad=0
+    )
     return figure
 
 
@@ -328,11 +330,14 @@ def _two_legends(axes: Axes, names: Sequence[str], pixels: Sequence[tuple[int, i
     from matplotlib.lines import Line2D
 
     places = [
-        Line2D([], [], ls="", marker=MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], label=f"row {r}, col {c}")
+        Line2D(
+            [], [], ls="", marker=MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], label=f"row {r}, col {c}"
+        )
         for i, (r, c) in enumerate(pixels)
     ]
     lines = [
-        Line2D([], [], ls=LINE_STYLES[i % len(LINE_STYLES)], color="#444444", label=name) for i, name in enumerate(names)
+        Line2D([], [], ls=LINE_STYLES[i % len(LINE_STYLES)], color="#444444", label=name)
+        for i, name in enumerate(names)
     ]
     handles = places + (lines if len(names) > 1 else [])
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)

@@ -94,10 +94,8 @@ def _template() -> Template:
 def _section(number: int, section: Mapping[str, Any], dpi: float) -> dict[str, Any]:
     unknown = [key for key in section if key not in SECTION_KEYS]
     if unknown or not section.get("title"):
-        raise BadSettings(
-            f"section {number} has {'unknown key ' + repr(unknown[0]) if unknown else 'no title'}, expected a title and "
-            f"some of {', '.join(SECTION_KEYS)}"
-        )
+        wrong = f"unknown key {unknown[0]!r}" if unknown else "no title"
+        raise BadSettings(f"section {number} has {wrong}, expected a title and some of {', '.join(SECTION_KEYS)}")
     anchor = re.sub(r"[^a-z0-9]+", "-", str(section.get("name") or section["title"]).lower()).strip("-")
     anchor = f"s{number}-{anchor}" if anchor else f"s{number}"
     return {

@@ -12,7 +12,7 @@ from torchspectral.report.files import write_whole
 from torchspectral.report.style import figure_png
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image as Picture
 
 _MARGIN, _GAP = 28, 22
 _INK, _PALE, _PAPER = "#1c1c1c", "#d5d5d5", "#ffffff"
@@ -21,7 +21,7 @@ _TALLEST = 30_000  # pixels; a picture viewer's usual limit is 2^15 - 1
 
 def compose_panel(
     pictures: Sequence[tuple[str, Any]], *, columns: int = 2, column_width: int = 900, title: str = ""
-) -> Image:
+) -> Picture:
     """Place figures under each other in columns, each with its caption, at equal widths.
 
     Parameters
@@ -46,14 +46,14 @@ def compose_panel(
 
     if not pictures or columns < 1 or column_width < 100:
         raise BadSettings(
-            f"got {len(pictures)} pictures in {columns} columns of {column_width} pixels, expected at least one picture, "
-            "one column and 100 pixels"
+            f"got {len(pictures)} pictures in {columns} columns of {column_width} pixels, expected at least one "
+            "picture, one column and 100 pixels"
         )
     columns = min(columns, len(pictures))
     heading, small = _font(30, bold=True), _font(17, bold=True)
     top = _MARGIN + (48 if title else 0)
     heights = [top] * columns
-    placed: list[tuple[int, int, list[str], Image]] = []
+    placed: list[tuple[int, int, list[str], Picture]] = []
     for caption, picture in pictures:
         image = _image(picture, column_width)
         lines = _wrapped(caption, small, column_width)
@@ -97,17 +97,19 @@ def save_panel(
     return write_whole(path, buffer.getvalue(), overwrite=overwrite)
 
 
-def _image(picture: Any, width: int) -> Image:
+def _image(picture: Any, width: int) -> Picture:
     """A picture as RGB of a given width; small ones are centred on white instead of blown up."""
     from PIL import Image
 
     if hasattr(picture, "savefig"):
-        picture = figure_png(picture, dpi=min(150.0, width / float(picture.get_size_inches()[0])))
+        picture = figure_png(picture, dpi=min(115.0, width / float(picture.get_size_inches()[0])))
     try:
         image = Image.open(io.BytesIO(picture)) if isinstance(picture, bytes) else picture
         rgba = image.convert("RGBA")
     except (OSError, AttributeError, TypeError):
-        raise BadSettings(f"got {type(picture).__name__} as picture, expected a Figure, PNG bytes or a PIL image") from None
+        raise BadSettings(
+            f"got {type(picture).__name__} as picture, expected a Figure, PNG bytes or a PIL image"
+        ) from None
     if rgba.width > width:
         rgba = rgba.resize((width, max(1, round(rgba.height * width / rgba.width))), Image.Resampling.LANCZOS)
     sheet = Image.new("RGB", (width, rgba.height), _PAPER)

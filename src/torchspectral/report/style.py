@@ -54,7 +54,7 @@ def styled() -> Iterator[None]:
     """Within it, new artists take the house style; matplotlib's own settings are untouched afterwards."""
     from matplotlib import rc_context
 
-    with rc_context(_RC):
+    with rc_context(_RC):  # type: ignore[arg-type]
         yield
 
 

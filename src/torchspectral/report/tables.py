@@ -15,7 +15,8 @@ import numpy as np
 from torchspectral.errors import BadSettings
 
 DIRECTIONS: dict[str, str] = {
-    **dict.fromkeys(("psnr", "mpsnr", "ssim", "mssim", "uqi", "q", "q2n", "qnr", "hqnr", "rqnr", "r2", "snr", "cc", "scc"), "max"),
+    **dict.fromkeys(("psnr", "mpsnr", "ssim", "mssim", "uqi", "q", "q2n", "qnr", "hqnr", "rqnr", "r2", "snr"), "max"),
+    **dict.fromkeys(("cc", "scc"), "max"),
     **dict.fromkeys(("oa", "aa", "kappa", "f1", "iou", "miou", "map", "auc", "precision", "recall", "coverage"), "max"),
     **dict.fromkeys(("sam", "ergas", "rmse", "mse", "mae", "nrmse", "sid", "dlambda", "ds", "drho"), "min"),
     **dict.fromkeys(("seconds", "time", "memory", "params", "parameters", "flops", "error"), "min"),
@@ -140,7 +141,9 @@ class Table:
                 bold[i][j] = math.isfinite(number) and _mean_text(texts[i][j]) == shown
         return [
             [
-                Cell(texts[i][j], bold[i][j], not isinstance(row.get(column), str | bool) and row.get(column) is not None)
+                Cell(
+                    texts[i][j], bold[i][j], not isinstance(row.get(column), str | bool) and row.get(column) is not None
+                )
                 for j, column in enumerate(self.columns)
             ]
             for i, row in enumerate(self.rows)

@@ -8,6 +8,7 @@ import xarray as xr
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d1f")
 """Okabe and Ito's colour-blind-safe palette, its yellow darkened so that it reads on white."""
 
+_DETECTORS = 5  # steps back in wavelength that still look like overlapping detectors
 _DENSE = 30  # bands; with fewer, gaps between bands are nothing unusual
 
 
@@ -25,7 +26,7 @@ def value_label(value: xr.DataArray) -> str:
 
 
 def with_gaps(x: np.ndarray, values: np.ndarray, good: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Points of a line over the band axis: ascending, and broken where bands are bad or far apart.
+    """Points of a line over the band axis, broken where bands are bad or far apart and where a new detector starts.
 
     Parameters
     ----------
@@ -36,15 +37,16 @@ def with_gaps(x: np.ndarray, values: np.ndarray, good: np.ndarray | None = None)
     Returns
     -------
     x, values : ndarray
-        With NaN between points that no line should join: a distance above five times the median, from 30 bands on.
+        With NaN between points that no line should join: a step back in wavelength (overlapping detectors), or one
+        above five times the median, from 30 bands on. Bands in no order at all are sorted.
     """
     x, values = np.asarray(x, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if good is not None:
         values = np.where(np.reshape(good, (-1,) + (1,) * (values.ndim - 1)), values, np.nan)
-    order = np.argsort(x, kind="stable")
-    x, values = x[order], values[order]
-    if x.size < _DENSE:
-        return x, values
+    if np.count_nonzero(np.diff(x) < 0) > _DETECTORS:
+        order = np.argsort(x, kind="stable")
+        x, values = x[order], values[order]
     steps = np.diff(x)
-    breaks = np.flatnonzero(steps > 5 * np.median(steps)) + 1
+    far = 5 * np.median(np.abs(steps)) if x.size >= _DENSE else np.inf
+    breaks = np.flatnonzero((steps < 0) | (steps > far)) + 1
     return np.insert(x, breaks, x[breaks - 1]), np.insert(values, breaks, np.nan, axis=0)

@@ -18,7 +18,7 @@ from torchspectral.spectra.bands import Bands, bands_of, target_bands
 
 METHODS = ("srf", "gaussian", "linear")
 _POINTS = 401  # of the integration over each response; 1 / 100 of its FWHM
-_REACH = 0.75  # of its FWHM: how far from its centre an input band still sees
+_COARSE = 0.5  # of the input's FWHM: narrower target bands than this are not resolved
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,8 @@ class Coverage:
         Part of the target's response that good input bands see, 0..1.
     good : ndarray of bool, shape (targets,)
         Whether `share` reaches the threshold; other target bands come back NaN.
+    resolved : ndarray of bool, shape (targets,)
+        False where the target band is less than half as wide as the input band there: the value is a coarser one.
     threshold : float
     method : str
     names : tuple of str
@@ -43,13 +45,16 @@ class Coverage:
     fwhm: np.ndarray
     share: np.ndarray
     good: np.ndarray
+    resolved: np.ndarray
     threshold: float
     method: str
     names: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """One sentence for each target band that is not covered, for reports."""
-        return [
+        """Sentences on what is not covered or not resolved, for reports."""
+        coarse = np.count_nonzero(self.good & ~self.resolved)
+        note = [f"{coarse} target bands are narrower than the input resolves: their values are those of coarser bands"]
+        return (note if coarse else []) + [
             f"target band {self._label(i)} left empty: good input bands cover {100 * self.share[i]:.0f} % of its "
             f"response, {100 * self.threshold:.0f} % are needed"
             for i in map(int, np.flatnonzero(~self.good))
@@ -62,6 +67,8 @@ class Coverage:
         if missing.size:
             shown = ", ".join(self._label(int(i)) for i in missing[:6])
             text += f"; left empty: {shown}{' ...' if missing.size > 6 else ''}"
+        coarse = np.count_nonzero(self.good & ~self.resolved)
+        text += f"; {coarse} narrower than the input resolves" if coarse else ""
         return text
 
     def rows(self) -> list[dict[str, Any]]:
@@ -136,11 +143,11 @@ def spectral_matrix(
     own = _nearest_width(have, use, centres)
     fwhm = np.where(np.isfinite(want.fwhm), want.fwhm, np.where(np.isfinite(want.spacing), want.spacing, own))
     grid, response = _responses(want, fwhm, method)
-    covered = _covered(have.wavelength[use], widths[use], grid)
+    covered = _covered(have.wavelength[use], widths[use], fwhm, grid)
     total = response.sum(axis=1)
     share = (response * covered).sum(axis=1) / np.where(total > 0, total, 1.0)
     kernel_grid, kernel = (grid, response) if _shaped(want, method) else _narrowed(centres, fwhm, own, method)
-    seen = covered if kernel_grid is grid else _covered(have.wavelength[use], widths[use], kernel_grid)
+    seen = covered if kernel_grid is grid else _covered(have.wavelength[use], widths[use], fwhm, kernel_grid)
     if method == "linear":
         share = seen[:, 0].astype(np.float64)
     weights = np.zeros((want.count, have.count))
@@ -157,7 +164,8 @@ def spectral_matrix(
     with np.errstate(invalid="ignore", divide="ignore"):
         weights = np.where(good[:, None], weights / sums[:, None], np.nan)
     names = tuple(getattr(want.sensor, "names", ()))
-    return weights, Coverage(centres, fwhm, share, good, min_coverage, method, names)
+    resolved = fwhm >= _COARSE * own
+    return weights, Coverage(centres, fwhm, share, good, resolved, min_coverage, method, names)
 
 
 def apply_matrix(block: np.ndarray, weights: np.ndarray, *, min_valid: float = 0.9) -> np.ndarray:
@@ -234,14 +242,21 @@ def _narrowed(centres: np.ndarray, fwhm: np.ndarray, own: np.ndarray, method: st
     return grid, np.broadcast_to(np.exp2(-((2 * steps) ** 2)), grid.shape)
 
 
-def _covered(wavelength: np.ndarray, widths: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Whether some input band sees each wavelength of `grid`, bool of the same shape."""
-    reach = _REACH * np.nan_to_num(widths, nan=float(np.nanmax(widths)) if np.isfinite(widths).any() else 1.0)
-    order = np.argsort(wavelength - reach)
-    low, high = (wavelength - reach)[order], (wavelength + reach)[order]
-    furthest = np.maximum.accumulate(high)
-    at = np.searchsorted(low, grid + 1e-9, side="right") - 1
-    return (at >= 0) & (grid <= furthest[np.clip(at, 0, None)] + 1e-9)
+def _covered(wavelength: np.ndarray, widths: np.ndarray, fwhm: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Whether some input band sees each wavelength of `grid` (targets, points), bool of the same shape.
+
+    A band sees its own FWHM, and beyond it a quarter of its own or of the target's, whichever is less: so a band covers
+    itself at the end of the spectrum, and a broad band does not stand for narrow ones outside of it.
+    """
+    known = np.nan_to_num(widths, nan=float(np.nanmax(widths)) if np.isfinite(widths).any() else 1.0)
+    out = np.zeros(grid.shape, dtype=bool)
+    for row, (width, points) in enumerate(zip(fwhm, grid, strict=True)):
+        reach = known / 2 + np.minimum(known, width) / 4 + 1e-9
+        order = np.argsort(wavelength - reach)
+        low, high = (wavelength - reach)[order], np.maximum.accumulate((wavelength + reach)[order])
+        at = np.searchsorted(low, points, side="right") - 1
+        out[row] = (at >= 0) & (points <= high[np.clip(at, 0, None)])
+    return out
 
 
 def _integrate(wavelength: np.ndarray, grid: np.ndarray, kernel: np.ndarray) -> np.ndarray:
