@@ -7,10 +7,9 @@ ours, because a run must resume bit for bit in the middle of an epoch.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import random
 import signal
-from collections.abc import Callable
+import threading
 from typing import Any
 
 import lightning.pytorch as pl
@@ -23,6 +22,8 @@ from torchspectral.learn.recipe import Recipe
 from torchspectral.learn.runs import BEST, LAST, Run
 from torchspectral.learn.sampling import held_out_loader, seed_of, training_loader
 from torchspectral.log import Progress, Step
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingModule(pl.LightningModule):
@@ -128,26 +129,26 @@ class Keeper(pl.Callback):
             raise KeyboardInterrupt
         self.asked = True
 
-    def on_fit_start(self, trainer: pl.Trainer, module: Any) -> None:
-        """Restore the scaler; take signals in processes that Lightning started."""
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Restore the scaler; take the signals, which Lightning has taken for itself just before."""
         if module.start.get("scaler"):
             trainer.precision_plugin.load_state_dict(module.start["scaler"])
-        if multiprocessing.parent_process() is not None:
-            for number in (signal.SIGINT, signal.SIGTERM):
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
                 signal.signal(number, self.ask)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
         """Count the step; validate and keep where it is time."""
         module.done += 1
         s, step, last = module.recipe.settings, module.done, module.done >= module.stop
-        stop = self.asked
-        if trainer.world_size > 1:
-            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if step % 10 == 0 or last:
             self._check_loss(module)
             detail = f"step {step}, loss {float(module.sum) / max(module.since, 1):.4g}"
             if trainer.is_global_zero:
                 self.progress(Step("train", step / module.stop, detail))
+        stop = self.asked
+        if trainer.world_size > 1:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if step % s.validate_every == 0 or last:
             if trainer.is_global_zero:
                 self._validate(trainer, module)
@@ -166,9 +167,7 @@ class Keeper(pl.Callback):
             )
 
     def _validate(self, trainer: pl.Trainer, module: Any) -> None:
-        figures = validate(
-            module.recipe, module.network, module.store, module.device, trainer.precision_plugin.forward_context
-        )
+        figures = validate(module.recipe, module.network, module.store, module.device, trainer.precision_plugin)
         optimiser: Any = module.optimizers(use_pl_optimizer=False)
         row = {
             "step": module.done,
@@ -187,17 +186,18 @@ class Keeper(pl.Callback):
 
 
 def validate(
-    recipe: Recipe, network: torch.nn.Module, store: PatchStore, device: Any, context: Callable[[], Any]
+    recipe: Recipe, network: torch.nn.Module, store: PatchStore, device: Any, precision: Any
 ) -> dict[str, float]:
-    """Mean figures over the held-out patches."""
+    """Mean figures over the held-out patches, in the precision of the training."""
     totals: dict[str, float] = {}
     count = 0
     training = network.training
     network.eval()
-    with torch.no_grad(), context():
+    with torch.no_grad(), precision.forward_context():
         for batch in held_out_loader(store, recipe):
             size = next(iter(batch.values())).shape[0]
-            figures = recipe.validate(network, {role: t.to(device) for role, t in batch.items()})
+            moved = {role: precision.convert_input(t.to(device)) for role, t in batch.items()}
+            figures = recipe.validate(network, moved)
             for name, value in figures.items():
                 totals[name] = totals.get(name, 0.0) + float(value) * size
             count += size

@@ -7,9 +7,8 @@ import random
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
@@ -63,7 +62,7 @@ def train_network(
         import lightning.pytorch as pl
         import torch
 
-        from torchspectral.learn.lightning_parts import Keeper, TrainingModule
+        from torchspectral.learn.lightning_parts import SIGNALS, Keeper, TrainingModule
     except ModuleNotFoundError as error:
         raise missing_lightning(error) from error
     s = recipe.settings
@@ -74,7 +73,7 @@ def train_network(
     if start is not None and start["step"] >= s.steps:
         return
     run.cut_rows(start["step"] if start else 0)
-    with _own_random_numbers(torch), _quiet():
+    with own_random_numbers(), _quiet():
         torch.manual_seed(seed)
         network = recipe.build()
         if start is not None:
@@ -102,7 +101,7 @@ def train_network(
             deterministic="warn" if target.type == "cuda" else None,
         )
         try:
-            with _signals(keeper):
+            with _signals(SIGNALS, keeper.ask):
                 trainer.fit(module)
         except KeyboardInterrupt:
             raise Interrupted(_stopped(run, s.steps, resume_command)) from None
@@ -118,12 +117,12 @@ def _stopped(run: Run, steps: int, resume_command: str) -> str:
 
 
 @contextmanager
-def _signals(keeper: Any) -> Iterator[None]:
-    """Let SIGINT and SIGTERM ask for a stop after the running step."""
+def _signals(numbers: tuple[signal.Signals, ...], ask: Callable[..., None]) -> Iterator[None]:
+    """Let signals ask for a stop after the running step, and give them back afterwards."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, keeper.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield
     finally:
@@ -132,8 +131,10 @@ def _signals(keeper: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _own_random_numbers(torch: Any) -> Iterator[None]:
+def own_random_numbers() -> Iterator[None]:
     """Leave the caller's random numbers as they were."""
+    import torch
+
     kept = (torch.get_rng_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
     deterministic = torch.are_deterministic_algorithms_enabled()
     try:

@@ -144,8 +144,8 @@ def store_key(recipe: Recipe, scenes: Sequence[OpenedScene], seed: int) -> str:
     """Changes when the store would hold something else."""
     s = recipe.settings
     loop_only = {
-        "steps", "batch", "learning_rate", "weight_decay", "clip", "precision", "flips", "jitter", "spectral_jitter",
-        "validate_every", "checkpoint_every", "loader_workers", "cache",
+        "steps", "batch", "learning_rate", "decay", "weight_decay", "clip", "precision", "flips", "jitter",
+        "spectral_jitter", "validate_every", "checkpoint_every", "loader_workers", "cache",
     }  # fmt: skip
     facts = {
         "recipe": f"{recipe.room}/{recipe.method}",

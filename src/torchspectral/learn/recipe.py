@@ -40,6 +40,11 @@ class TrainingSettings(Settings):
     stride: int = setting(0, "distance of neighbouring patches of the store; 0: half a patch", unit="pixel", ge=0)
     patches: int = setting(20000, "most training patches in the store; more are thinned out evenly, seeded", ge=1)
     learning_rate: float = setting(1e-4, "learning rate", gt=0)
+    decay: str = setting(
+        "constant",
+        "learning rate over the steps: constant, or cosine down to a hundredth",
+        pattern="^(constant|cosine)$",
+    )
     weight_decay: float = setting(0.0, "weight decay (L2)", ge=0)
     clip: float = setting(0.0, "largest norm of the gradient; 0: not clipped", ge=0)
     precision: str = setting("32", "arithmetic: 32, bf16-mixed, 16-mixed, 64", pattern="^(32|64|bf16-mixed|16-mixed)$")
@@ -156,8 +161,13 @@ class Recipe(ABC):
         return torch.optim.Adam(parameters, lr=s.learning_rate, weight_decay=s.weight_decay)
 
     def schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
-        """Learning-rate schedule, stepped once an optimiser step; none by default."""
-        return None
+        """Learning-rate schedule, stepped once an optimiser step; that of the setting `decay` by default."""
+        from torch.optim.lr_scheduler import CosineAnnealingLR
+
+        s = self.settings
+        if s.decay == "constant":
+            return None
+        return CosineAnnealingLR(optimiser, T_max=s.steps, eta_min=s.learning_rate / 100)
 
     def build(self) -> torch.nn.Module:
         """The network with fresh weights, to be seeded by the caller."""

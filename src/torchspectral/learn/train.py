@@ -169,9 +169,12 @@ def train(
     cut = perf_counter()
     _train(recipe, patches, run, facts, seed, device, devices, progress)
     trained = perf_counter()
-    network, made = finish(
-        recipe, patches, run, scenes, name=name, fields=card or {}, command=facts["command"], progress=progress
-    )
+    from torchspectral.learn.loop import own_random_numbers
+
+    with own_random_numbers():
+        network, made = finish(
+            recipe, patches, run, scenes, name=name, fields=card or {}, command=facts["command"], progress=progress
+        )
     report = Report(
         method=f"{recipe.room}/{recipe.method} training",
         settings=facts["settings"],
@@ -252,8 +255,10 @@ def _command(task: str, recipe: Recipe, scenes: list[OpenedScene], seed: int, ou
 
 
 def _same_settings(run: Run, recipe: Recipe, epochs: int | None) -> None:
-    """Settings of a resumed run are those that it was begun with, except the number of steps and what cannot matter."""
-    free = {"checkpoint_every", "loader_workers", "cache", "steps"}
+    """Hold the settings against those that the run was begun with, but for what cannot matter and a longer run."""
+    free = {"checkpoint_every", "loader_workers", "cache"}
+    if recipe.settings.decay == "constant":
+        free.add("steps")
     before = {k: v for k, v in (run.facts().get("settings") or {}).items() if k not in free}
     now = {k: v for k, v in recipe.settings.model_dump(mode="json").items() if k not in free}
     for field in {**before, **now}:
