@@ -122,3 +122,17 @@ def test_what_cannot_be_classified_says_so() -> None:
 def test_colours_differ() -> None:
     colours = class_colours(60)
     assert len({tuple(c) for c in colours}) == 60 and all(0 <= v <= 255 for c in colours for v in c)
+
+
+def test_written_classes_keep_names_and_colours(tmp_path) -> None:
+    import rasterio
+
+    cube, spectra, numbers = scene()
+    library = ts.make_spectra(spectra, ["corn", "hay", "oats"])
+    result = ts.classify(cube, library=library, out=tmp_path / "classes.tif")
+    assert (np.asarray(result["classes"]).squeeze() == numbers).all()
+    with rasterio.open(tmp_path / "classes.tif") as file:
+        assert file.dtypes == ("uint8",) and file.nodata == 255
+        assert file.colormap(1)[1][:3] == tuple(class_colours(4)[1])
+    again = ts.open(tmp_path / "classes.tif", layers=("labels",))["labels"]
+    assert again.attrs["class_names"] == ["unclassified", "corn", "hay", "oats"]

@@ -257,3 +257,15 @@ def test_same_seed_same_bytes_with_two_workers(tmp_path: Path) -> None:
     two = ts.unmix(cube, 4, tile=(10, 10), workers=2)
     for name in one:
         assert one[name].values.tobytes() == two[name].values.tobytes()
+
+
+def test_folder_holds_everything(tmp_path: Path) -> None:
+    cube, _, _ = scene()
+    memory = ts.unmix(cube, 4)
+    result = ts.unmix(cube, 4, out=f"{tmp_path}/unmixed/")
+    names = {p.name for p in (tmp_path / "unmixed").iterdir()}
+    assert {"abundances.tif", "rmse.tif", "endmembers.sli", "endmembers.csv"} <= names
+    assert any(name.endswith(".run.yaml") for name in names)
+    for name in memory:
+        np.testing.assert_allclose(np.asarray(result[name]), memory[name].values, atol=1e-6)
+    assert list(result["abundances"]["layer"].values) == [f"endmember {i}" for i in range(1, 5)]
