@@ -139,3 +139,18 @@ def test_enmap_sensor_is_used(samples) -> None:
 def test_no_wavelengths_no_pan() -> None:
     with pytest.raises(MissingMetadata):
         ts.simulate_wald(ts.make_cube(np.ones((3, 8, 8), np.float32)), 2)
+
+
+def test_a_pair_on_disk_sharpens_like_one_in_memory(tmp_path) -> None:
+    cube = _cube(rows=40, cols=40)
+    memory = ts.simulate_wald(cube, 4)
+    written = ts.simulate_wald(cube, 4, out=tmp_path / "pair")
+    assert sorted(written.paths) == ["hs", "pan", "truth"]
+    for name, value in memory.items():
+        opened = ts.open(tmp_path / "pair" / f"{name}.tif")
+        assert np.allclose(opened.values, value.values, rtol=1e-6)
+        assert grid_of(opened).transform == grid_of(value).transform
+    result = ts.sharpen(written["hs"], written["pan"], out=tmp_path / "sharp.tif")
+    direct = ts.sharpen(memory["hs"], memory["pan"])["cube"]
+    assert np.allclose(result["cube"].values, direct.values, rtol=1e-5, atol=1e-2)
+    assert ts.score(ts.open(tmp_path / "sharp.tif"), written["truth"], ratio=4).report.figures["ERGAS"] > 0
