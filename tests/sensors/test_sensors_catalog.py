@@ -98,7 +98,8 @@ def test_enmap_response_is_gaussian_as_its_file_says(samples: Path) -> None:
     curves = [f["properties"]["profiles"] for f in features]
     centre = [float(np.average(c["x"], weights=c["y"])) for c in curves]
     width = [
-        2.3548 * float(np.sqrt(np.average((np.array(c["x"]) - m) ** 2, weights=c["y"]))) for c, m in zip(curves, centre, strict=False)
+        2.3548 * float(np.sqrt(np.average((np.array(c["x"]) - m) ** 2, weights=c["y"])))
+        for c, m in zip(curves, centre, strict=False)
     ]
     table = sensors.from_mapping(
         {
