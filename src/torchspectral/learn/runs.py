@@ -40,6 +40,7 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
+        self.made = False
 
     @property
     def weights(self) -> Path:
@@ -72,11 +73,20 @@ class Run:
             if not overwrite:
                 raise OutputExists(f"{self.path} holds a run: continue it with resume, or say overwrite")
             self._clear()
+        self.made = not self.path.exists()
         try:
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputFailed(f"{self.path} could not be made: {error}") from error
         return resume
+
+    def discard(self) -> None:
+        """Take back a run that never came to its first step."""
+        import shutil
+
+        self._clear()
+        if self.made:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def _clear(self) -> None:
         import shutil

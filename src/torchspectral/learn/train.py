@@ -152,7 +152,12 @@ def train(
         _same_settings(run, recipe, epochs)
     else:
         run.write_facts(facts)
-    patches = build_store(Path(store) if store else run.patches, recipe, scenes, seed=seed, progress=progress)
+    try:
+        patches = build_store(Path(store) if store else run.patches, recipe, scenes, seed=seed, progress=progress)
+    except BaseException:
+        if not going_on:
+            run.discard()
+        raise
     if epochs is not None:
         recipe.settings = recipe.settings.model_copy(
             update={"steps": max(-(-epochs * patches.count(TRAIN) // recipe.settings.batch), 1)}
