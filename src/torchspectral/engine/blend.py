@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -58,17 +58,16 @@ class BlendStage:
     overlap: int
     zoom: int
     shape: tuple[int, int]
+    _rows: dict[int, list[Cut]] = field(default_factory=dict, repr=False)
 
     def read(self, item: tuple[int, Window]) -> tuple[int, Window, list[tuple[Window, np.ndarray, np.ndarray]]]:
         """Parts of all tiles that touch the block (lead pixels), their weights and values."""
         index, block = item
         z, parts = self.zoom, []
-        for cut in self.cuts:
+        for cut in self._near(block):
             w = cut.window
             top, bottom = max(w.row, block.row), min(w.row + w.height, block.row + block.height)
             left, right = max(w.col, block.col), min(w.col + w.width, block.col + block.width)
-            if top >= bottom or left >= right:
-                continue
             rows = slice((top - w.row) * z, (bottom - w.row) * z)
             cols = slice((left - w.col) * z, (right - w.col) * z)
             base = cut.index * self.tile_rows * z
@@ -76,6 +75,20 @@ class BlendStage:
             weights = tile_weights(cut, self.overlap, z, self.shape)[rows, cols]
             parts.append((Window(top, left, bottom - top, right - left), weights, values))
         return index, block, parts
+
+    def _near(self, block: Window) -> list[Cut]:
+        """Tiles that touch a block, in order."""
+        if not self._rows:
+            for cut in self.cuts:
+                self._rows.setdefault(cut.window.row, []).append(cut)
+        found = []
+        for row, cuts in self._rows.items():
+            if row < block.row + block.height and row + cuts[0].window.height > block.row:
+                for cut in cuts:
+                    w = cut.window
+                    if w.col < block.col + block.width and w.col + w.width > block.col:
+                        found.append(cut)
+        return found
 
     def compute(
         self, loaded: tuple[int, Window, list[tuple[Window, np.ndarray, np.ndarray]]]

@@ -13,14 +13,12 @@ import xarray as xr
 
 from torchspectral.cube import check_cube, good_bands, is_packed
 from torchspectral.engine.memory import PeakMemory
-from torchspectral.engine.paths import Paths, check_free, sources_of
+from torchspectral.engine.paths import Paths, check_free, is_envi, sources_of
 from torchspectral.engine.streaming import stream
 from torchspectral.errors import BadCube, BadSettings, BandMismatch
 from torchspectral.geo import grid_of
 from torchspectral.log import Progress, no_progress
 from torchspectral.result import Report, Result
-
-ENVI = (".hdr", ".img")
 
 
 def convert(
@@ -108,7 +106,7 @@ def convert(
                 resume=resume,
                 report=done,
                 progress=progress,
-                **options,
+                interleave=_interleave(options),
             )
         else:
             written = _saved(cube, path, dtype, orthorectify, overwrite, done, progress, options)
@@ -186,9 +184,16 @@ def _resampled(cube: xr.DataArray, to: Any, report: Report) -> xr.DataArray:
 
 def _streams(cube: xr.DataArray, path: Path, dtype: str | None, orthorectify: bool) -> bool:
     """Whether blocks go straight into an ENVI file."""
-    if path.suffix.lower() not in ENVI or cube.ndim != 3 or dtype is not None:
+    if not is_envi(path) or cube.ndim != 3 or dtype is not None:
         return False
     return not (orthorectify and grid_of(cube).kind == "swath")
+
+
+def _interleave(options: Mapping[str, Any]) -> str | None:
+    for name in options:
+        if name != "interleave":
+            raise BadSettings(f"unknown option {name!r} of ENVI outputs, expected interleave")
+    return options.get("interleave")
 
 
 def _saved(

@@ -138,9 +138,10 @@ class Workers:
         if not isinstance(client, distributed.Client):
             try:
                 if client == "local":
-                    local = distributed.LocalCluster(
-                        n_workers=self.count, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
-                    )
+                    with _hidden_main():
+                        local = distributed.LocalCluster(
+                            n_workers=self.count, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+                        )
                     self._closers.callback(local.close)
                     client = distributed.Client(local)
                 else:

@@ -338,7 +338,7 @@ class Method:
         """Adjust declarations to the scene (ratio, bands) before anything is cut; raise what cannot be done."""
 
     def fit(self, source: Source, seed: int, state: State | None) -> State | Iterable[Round]:
-        """Learn from the scene; a generator yields (state, fraction) after each round, and goes on from the last one."""
+        """Learn from the scene; a generator yields (state, fraction) after each round and goes on from the last."""
         return state or {}
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:

@@ -73,15 +73,33 @@ def check_free(paths: Paths, inputs: Iterable[Any], *, overwrite: bool) -> None:
     """
     sources = {Path(s).resolve() for value in inputs for s in sources_of(value)}
     for path in paths.files.values():
-        if {path.resolve(), path.with_suffix(".hdr").resolve(), path.with_suffix(".img").resolve()} & sources:
+        written = files_of(path)
+        if {p.resolve() for p in written} & sources:
             raise OutputFailed(f"the output {path} is one of the inputs: choose another name")
-        if path.exists() and not overwrite:
-            raise OutputExists(f"{path} exists: overwrite=True (--overwrite) replaces it, or choose another name")
+        for file in written:
+            if file.exists() and not overwrite:
+                raise OutputExists(f"{file} exists: overwrite=True (--overwrite) replaces it, or choose another name")
         for parent in path.parents:
             if parent.exists():
                 if not parent.is_dir():
                     raise OutputFailed(f"cannot write {path}: {parent} is a file, expected a folder")
                 break
+
+
+def is_envi(path: Path) -> bool:
+    """Whether a path names an ENVI image by its suffix."""
+    from torchspectral.io.writers.envi import DATA_SUFFIXES
+
+    return path.suffix.lower() in (".hdr", *DATA_SUFFIXES)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Files that stand for an output: two for ENVI images."""
+    if not is_envi(path):
+        return (path,)
+    from torchspectral.io.writers.envi import file_pair
+
+    return file_pair(path)
 
 
 def sources_of(value: Any) -> list[str]:

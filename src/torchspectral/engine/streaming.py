@@ -17,7 +17,7 @@ from torchspectral.engine.journal import Journal, fingerprint
 from torchspectral.engine.method import Window
 from torchspectral.engine.plan import cut_scene
 from torchspectral.engine.scratch import FileScratch, Workspace
-from torchspectral.errors import BadCube, OutputFailed, TorchspectralError
+from torchspectral.errors import BadCube, BadSettings, OutputFailed, TorchspectralError
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.result import Report
 
@@ -56,6 +56,7 @@ def stream(
     out: str | Path,
     *,
     key: Mapping[str, Any] | None = None,
+    interleave: str | None = None,
     workers: int = 1,
     overwrite: bool = False,
     resume: bool = False,
@@ -72,6 +73,8 @@ def stream(
         ``.hdr`` or ``.img``.
     key : mapping, optional
         Plain values that the result depends on beside the cube's files, history and coordinates.
+    interleave : {"bsq", "bil", "bip"}, optional
+        Order of the values in the file; by default the one in which the source hands them out.
     workers : int
         Processes that read, compute and write blocks.
 
@@ -82,8 +85,8 @@ def stream(
 
     Raises
     ------
-    BadCube
-        Not three dimensions.
+    BadCube, BadSettings
+        Not three dimensions; an unknown interleave.
     OutputExists, OutputFailed, JournalMismatch, Interrupted
     """
     import torchspectral
@@ -91,11 +94,14 @@ def stream(
 
     if cube.ndim != 3:
         raise BadCube(f"got dims {cube.dims}, expected (band, y, x) or (layer, y, x)")
+    if interleave not in (None, "bsq", "bil", "bip"):
+        raise BadSettings(f"got interleave={interleave!r}, expected bsq, bil or bip")
     path = Path(out)
     started = time.perf_counter()
     facts = {
         "input": fingerprint(cube),
         "output": str(path),
+        "interleave": interleave,
         "torchspectral": torchspectral.__version__,
         **(key or {}),
     }
@@ -104,7 +110,7 @@ def stream(
     keep = False
     try:
         with stoppable(path):
-            raw = _copy(cube, journal, pool, progress)
+            raw = _copy(cube, journal, interleave or _interleave(cube.variable), pool, progress)
         raw.close()
         if report is not None:
             report.seconds["write"] = round(time.perf_counter() - started, 3)
@@ -124,10 +130,9 @@ def stream(
     return made
 
 
-def _copy(cube: xr.DataArray, journal: Journal, pool: Workers, progress: Progress) -> FileScratch:
+def _copy(cube: xr.DataArray, journal: Journal, interleave: str, pool: Workers, progress: Progress) -> FileScratch:
     variable = cube.variable
     windows = _windows(cube)
-    interleave = _interleave(variable)
     workspace = Workspace(journal.folder)
     target = workspace.array("values", variable.shape, variable.dtype, reuse=journal.resumed, interleave=interleave)
     assert isinstance(target, FileScratch)

@@ -8,14 +8,12 @@ from typing import Any
 
 import xarray as xr
 
-from torchspectral.engine.paths import Paths
+from torchspectral.engine.paths import Paths, is_envi
 from torchspectral.engine.scratch import FileScratch
 from torchspectral.geo import grid_of
 from torchspectral.io.raw import output_failed
 from torchspectral.log import Progress, get_logger
 from torchspectral.result import Report
-
-ENVI = (".hdr", ".img", ".dat", ".bsq")
 
 
 def load_written(value: Any) -> Any:
@@ -83,12 +81,7 @@ def write_values(
 
 
 def _adoptable(value: Any, path: Path) -> bool:
-    return (
-        isinstance(value, xr.DataArray)
-        and value.ndim == 3
-        and path.suffix.lower() in ENVI
-        and grid_of(value).kind != "swath"
-    )
+    return isinstance(value, xr.DataArray) and value.ndim == 3 and is_envi(path) and grid_of(value).kind != "swath"
 
 
 def _reopened(value: xr.DataArray, path: Path, open_product: Any) -> Any:
