@@ -235,12 +235,6 @@ ROWS = [
     Row("train-scene-small", lambda tmp: _train(tmp), BadInput, "24 x 24.*smaller patch"),
     Row("train-patch-ratio", lambda tmp: _train(tmp, settings={"patch": 9}), BadInput, "multiple of 4"),
     Row("train-all-nodata", lambda tmp: _train(tmp, data=_cube(side=64) * np.nan, settings=_SMALL), BadInput, "nodata"),
-    Row(
-        "train-loss",
-        lambda tmp: _train(tmp, data=_cube(side=64), settings={**_SMALL, "gain": 1e-30}),
-        BadInput,
-        "finite",
-    ),
     Row("train-resume-nothing", lambda tmp: _train(tmp, resume=True), ProductNotFound, "no run to resume"),
     Row("train-epochs-and-steps", lambda tmp: _train(tmp, epochs=1, steps=1), BadSettings, "one of them"),
     Row("train-precision", lambda tmp: _train(tmp, precision="int4"), BadSettings, "float32, bf16"),
