@@ -81,7 +81,8 @@ def test_best_ties_and_loneliness() -> None:
     ("value", "text"),
     [
         (1.23456, "1.235"), (0.0, "0.000"), (2e-6, "2.00e-06"), (-3e9, "-3.00e+09"), (math.inf, "∞"), (-math.inf, "-∞"),
-        (math.nan, "–"), (5, "5"), (np.int64(7), "7"), (True, "yes"), (None, ""), ({"tol": 0.1}, "tol=0.1"), ([1, 2], "1, 2"),
+        (math.nan, "–"), (5, "5"), (np.int64(7), "7"), (True, "yes"), (None, ""),
+        ({"tol": 0.1}, "tol=0.1"), ([1, 2], "1, 2"),
     ],
 )  # fmt: skip
 def test_formats(value, text: str) -> None:

@@ -117,8 +117,8 @@ def test_enmap_response_is_gaussian_as_its_file_says(samples: Path) -> None:
 
 
 def test_match_by_wavelengths_of_real_scenes(samples: Path) -> None:
-    emit = next(line for line in (samples / "unmixing/emit/emit20250324t221005_jpl_unmix_ex.hdr").read_text().splitlines()
-                if line.startswith("wavelength ="))  # fmt: skip
+    header = (samples / "unmixing/emit/emit20250324t221005_jpl_unmix_ex.hdr").read_text()
+    emit = next(line for line in header.splitlines() if line.startswith("wavelength ="))
     centres = [float(v) for v in emit.split("{")[1].strip(" }").split(",")]
     assert sensors.match(_cube(centres)).name == "emit"
     older = scipy.io.loadmat(samples / "unmixing/jasper/AVIRIS_wavelengths.mat")["AVIRIS_wavlen"].ravel()

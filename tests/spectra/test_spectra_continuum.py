@@ -59,6 +59,14 @@ def test_hull_of_little() -> None:
     np.testing.assert_array_equal(hull[3], 1)
 
 
+def test_hull_over_equal_wavelengths() -> None:
+    x = np.array([1.0, 1.0, 2.0, 3.0, 3.0])
+    y = np.array([[1, 2, 0, 1, 3], [2, 1, 0, 3, 1], [1, 1, 0, 2, 2.0]])
+    hull = upper_hull(x, y)
+    assert np.isfinite(hull).all() and (hull >= y).all()
+    np.testing.assert_allclose(hull[:, 2], [2.5, 2.5, 1.5])
+
+
 def scene():
     wave = np.arange(2000.0, 2401.0, 10.0)
     dip = 0.3 * np.exp(-(((wave - 2200) / 25) ** 2))

@@ -26,43 +26,68 @@ def upper_hull(wavelength: np.ndarray, spectra: np.ndarray) -> np.ndarray:
     R. N. Clark, T. L. Roush, "Reflectance spectroscopy", J. Geophys. Res. 89 (1984) 6329-6340.
     """
     x = np.asarray(wavelength, dtype=np.float64)
-    y = np.asarray(spectra, dtype=np.float64)
-    n, bands = y.shape
-    finite = np.isfinite(y)
-    stack = np.zeros((n, bands), dtype=np.int32)  # indices of the hull's vertices so far
-    depth = np.zeros(n, dtype=np.int32)
+    y = np.ascontiguousarray(np.asarray(spectra, dtype=np.float64).T)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        before, slope, last = _chain(x, y)
+        return _interpolate(x, y, before, slope, last).T
+
+
+def _chain(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices of the hulls, linked backwards.
+
+    Returns
+    -------
+    before : ndarray of int, shape (bands, n)
+        For a band that is a vertex: the vertex before it, -1 for the first.
+    slope : ndarray, shape (bands, n)
+        Of the hull between these two.
+    last : ndarray of int, shape (n,)
+        Last vertex, -1 where a spectrum has no finite band.
+    """
+    bands, n = y.shape
+    before = np.full((bands, n), -1, dtype=np.int32)
+    slope = np.full((bands, n), np.inf)
+    top = np.full(n, -1, dtype=np.int32)
+    top_x, top_y = np.zeros(n), np.zeros(n)
+    top_slope, top_before = np.full(n, np.inf), np.full(n, -1, dtype=np.int32)
     for band in range(bands):
-        active = np.flatnonzero(finite[:, band])
-        _pop(x, y, stack, depth, band, active[depth[active] >= 2])
-        stack[active, depth[active]] = band
-        depth[active] += 1
-    return _interpolate(x, y, stack, depth, finite)
+        here = np.isfinite(y[band])
+        rise = _rise(x[band] - top_x, y[band] - top_y)
+        rows = np.flatnonzero(here & (top_before >= 0) & (rise >= top_slope))
+        # A vertex on or below the line from the one before it to the new band is none.
+        while rows.size:
+            top[rows] = back = top_before[rows]
+            top_x[rows], top_y[rows] = x[back], y[back, rows]
+            top_slope[rows], top_before[rows] = slope[back, rows], before[back, rows]
+            rise[rows] = _rise(x[band] - x[back], y[band, rows] - top_y[rows])
+            rows = rows[(top_before[rows] >= 0) & (rise[rows] >= top_slope[rows])]
+        np.copyto(before[band], top, where=here)
+        np.copyto(slope[band], rise, where=here & (top >= 0))
+        np.copyto(top_before, top, where=here)
+        np.copyto(top_slope, slope[band], where=here)
+        np.copyto(top, band, where=here)
+        np.copyto(top_x, x[band], where=here)
+        np.copyto(top_y, y[band], where=here)
+    return before, slope, top
 
 
-def _pop(x: np.ndarray, y: np.ndarray, stack: np.ndarray, depth: np.ndarray, band: int, rows: np.ndarray) -> None:
-    """Take vertices off the stacks of `rows` that lie on or below the line to the new band."""
-    while rows.size:
-        top, below = stack[rows, depth[rows] - 1], stack[rows, depth[rows] - 2]
-        y0 = y[rows, below]
-        turn = (x[top] - x[below]) * (y[rows, band] - y0) - (y[rows, top] - y0) * (x[band] - x[below])
-        rows = rows[turn >= 0]
-        depth[rows] -= 1
-        rows = rows[depth[rows] >= 2]
+def _rise(run: np.ndarray, rise: np.ndarray) -> np.ndarray:
+    """Slope; endless where two bands have one wavelength and the later is not lower."""
+    out = rise / run
+    return np.where((run == 0) & (rise == 0), np.inf, out)
 
 
-def _interpolate(x: np.ndarray, y: np.ndarray, stack: np.ndarray, depth: np.ndarray, finite: np.ndarray) -> np.ndarray:
-    n, bands = y.shape
-    vertex = np.zeros((n, bands), dtype=bool)
-    used = np.arange(bands)[None, :] < depth[:, None]
-    rows = np.broadcast_to(np.arange(n)[:, None], (n, bands))
-    vertex[rows[used], stack[used]] = True
-    position = np.broadcast_to(np.arange(bands), (n, bands))
-    left = np.maximum.accumulate(np.where(vertex, position, -1), axis=1)
-    right = np.minimum.accumulate(np.where(vertex, position, bands)[:, ::-1], axis=1)[:, ::-1]
-    inside = (left >= 0) & (right < bands) & finite
-    left, right = np.where(inside, left, 0), np.where(inside, right, 0)
-    y0, y1 = np.take_along_axis(y, left, axis=1), np.take_along_axis(y, right, axis=1)
-    span = x[right] - x[left]
-    part = np.where(span > 0, (x[None, :] - x[left]) / np.where(span > 0, span, 1.0), 0.0)
-    hull = np.where(left == right, y0, y0 + part * (y1 - y0))
-    return np.where(inside, np.maximum(hull, y), np.nan)
+def _interpolate(x: np.ndarray, y: np.ndarray, before: np.ndarray, slope: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Hull at every band, (bands, n), walking the vertices back from the last."""
+    bands, n = y.shape
+    out = np.empty((bands, n))
+    ahead = last.copy()
+    right_x, right_y, fall = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
+    for band in range(bands - 1, -1, -1):
+        out[band] = right_y - fall * (right_x - x[band])
+        rows = np.flatnonzero(ahead == band)
+        out[band, rows] = right_y[rows] = y[band, rows]
+        right_x[rows] = x[band]
+        ahead[rows] = before[band, rows]
+        fall[rows] = np.where(before[band, rows] >= 0, slope[band, rows], np.nan)
+    return np.where(np.isfinite(y), np.maximum(out, y), np.nan)
