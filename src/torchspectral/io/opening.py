@@ -345,11 +345,11 @@ def band_indices(value: xr.DataArray, bands: Any) -> Any:
         indices = np.arange(count)[bands]
     else:
         array = np.atleast_1d(np.asarray(bands))
-        if array.dtype.kind == "f":
+        if array.dtype.kind == "f" and array.size:
             return _nearest(value, array)
         if array.dtype.kind == "b":
             array = np.flatnonzero(array) if array.size == count else np.array([], dtype=int)
-        if array.dtype.kind not in "iu" or array.ndim != 1:
+        if array.size and (array.dtype.kind not in "iu" or array.ndim != 1):
             raise BadSettings(f"got bands={str(bands)[:60]}, expected 'good', 'all', indices from 0, or wavelengths")
         indices = array.astype(np.int64)
     if indices.size == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,9 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from torchspectral.errors import BrokenProduct, ProductNotFound, TooLarge, UnsafeInput
+
+# A scheme of at least two letters (one is a drive), also where pathlib has collapsed its slashes.
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 RASTER_DRIVERS = ("GTiff",)
 """GDAL drivers that may open a file unless a reader names others; never VRT, STAC lists or anything remote."""
@@ -100,7 +104,7 @@ def existing_path(path: Any) -> Path:
     if text is None or not str(text).strip():
         raise ProductNotFound(f"got {path!r} as a path, expected the path of a file or folder")
     text = str(text)
-    if "://" in text or text.startswith("/vsi"):
+    if _REMOTE.match(text) or "://" in text or text.startswith("/vsi"):
         raise UnsafeInput(f"{_short(text)} is remote or virtual: fetch it first and open the local file")
     if "\x00" in text:
         raise ProductNotFound("the path holds a zero byte, expected the path of a file or folder")
@@ -149,7 +153,9 @@ def check_scene(shape: Sequence[int], dtype: Any, source: Any, *, stored: int | 
     """
     name = Path(str(source)).name
     if not shape or any(int(n) < 1 for n in shape):
-        raise BrokenProduct(f"{name} promises an array of shape {tuple(shape)}, expected at least one value on each axis")
+        raise BrokenProduct(
+            f"{name} promises an array of shape {tuple(shape)}, expected at least one value on each axis"
+        )
     size = decoded_bytes(shape, dtype)
     if stored is not None and ratio and size > stored * ratio + (1 << 20):
         raise BrokenProduct(
@@ -157,8 +163,8 @@ def check_scene(shape: Sequence[int], dtype: Any, source: Any, *, stored: int | 
         )
     if size > limits().scene_bytes:
         raise TooLarge(
-            f"{name} promises {human(size)}, more than the allowed {human(limits().scene_bytes)}: if it is right, raise "
-            "TORCHSPECTRAL_MAX_SCENE_BYTES"
+            f"{name} promises {human(size)}, more than the allowed {human(limits().scene_bytes)}: if that is "
+            "right, raise TORCHSPECTRAL_MAX_SCENE_BYTES"
         )
     return size
 
@@ -177,8 +183,8 @@ def check_read(shape: Sequence[int], dtype: Any, source: Any) -> None:
     most = limits().read_bytes
     if size > most:
         raise TooLarge(
-            f"asked for {human(size)} of {Path(str(source)).name} at once, the machine has {human(most)}: read windows, or "
-            "let the engine stream it"
+            f"asked for {human(size)} of {Path(str(source)).name} at once, the machine has {human(most)}: read "
+            "windows, or let the engine stream it"
         )
 
 
@@ -192,8 +198,8 @@ def check_block(shape: Sequence[int], dtype: Any, source: Any) -> None:
     size, most = decoded_bytes(shape, dtype), limits().block_bytes
     if size > most:
         raise TooLarge(
-            f"{Path(str(source)).name} is stored in blocks of {human(size)}, more than the allowed {human(most)}: if it is "
-            "right, raise TORCHSPECTRAL_MAX_BLOCK_BYTES"
+            f"{Path(str(source)).name} is stored in blocks of {human(size)}, more than the allowed {human(most)}: "
+            "if that is right, raise TORCHSPECTRAL_MAX_BLOCK_BYTES"
         )
 
 
@@ -389,7 +395,9 @@ def check_hdf5(file: Any, most_objects: int = 100_000) -> None:
             if count > most_objects:
                 raise UnsafeInput(f"{name} holds more than {most_objects} objects")
             if isinstance(item, h5py.ExternalLink):
-                raise UnsafeInput(f"{name}: {place} links to another file ({_short(item.filename, 60)}), which is refused")
+                raise UnsafeInput(
+                    f"{name}: {place} links to another file ({_short(item.filename, 60)}), which is refused"
+                )
             if isinstance(item, h5py.Dataset):
                 if item.external:
                     raise UnsafeInput(f"{name}: {place} keeps its values in another file, which is refused")

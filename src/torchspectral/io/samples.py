@@ -105,7 +105,9 @@ def _folder() -> Path:
         if all((folder / name).is_file() for name in _FILES):
             return folder
     if not places:
-        raise MissingDependency("the Indian Pines scene ships with tensorly, which is not installed: pip install tensorly")
+        raise MissingDependency(
+            "the Indian Pines scene ships with tensorly, which is not installed: pip install tensorly"
+        )
     raise MissingDependency("the installed tensorly does not carry the Indian Pines scene: pip install 'tensorly>=0.9'")
 
 

@@ -26,7 +26,17 @@ from torchspectral.io.safety import check_read
 PIECE = 4 << 20
 """Stored bytes that are decoded at a time, so that they stay in the processor's cache."""
 
-LIBRARY_ERRORS = (OSError, KeyError, ValueError, IndexError, TypeError, EOFError, RuntimeError, OverflowError, zlib.error)
+LIBRARY_ERRORS = (
+    OSError,
+    KeyError,
+    ValueError,
+    IndexError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+    zlib.error,
+)
 """What file libraries raise on damaged files."""
 
 
@@ -155,7 +165,7 @@ class StoredArray(BackendArray):
         return None
 
     def invalid(self, rows: slice, cols: slice) -> np.ndarray | None:
-        """Pixels that are nodata in every band for another reason than their value, shape (y, x); None where none are."""
+        """Pixels that are nodata in every band whatever their value, bool of shape (y, x); None where none are."""
         return None
 
     def packing(self) -> dict[str, Any]:
@@ -323,7 +333,7 @@ def decode_values(
 
 def _compact(value: Any) -> np.ndarray:
     array = np.asarray(value, dtype=np.float64)
-    return array.flat[0].reshape(()) if array.ndim and np.all(array == array.flat[0]) else array
+    return np.asarray(array.flat[0]) if array.ndim and np.all(array == array.flat[0]) else array
 
 
 def _factor(scale: Any, dtype: np.dtype) -> tuple[np.ndarray, bool]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -65,9 +64,7 @@ class EnviArray(StoredArray):
         self.map = Handle(open_map, raw.path)
         self.spanned = 0
         stored = raw.dtype if not part else np.dtype("f4" if raw.dtype.itemsize == 8 else "f8")
-        super().__init__(
-            raw.shape, stored, source=raw.path, split="band" if raw.interleave == "bsq" else "y", **more
-        )
+        super().__init__(raw.shape, stored, source=raw.path, split="band" if raw.interleave == "bsq" else "y", **more)
 
     def read(self, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray:
         """Stored numbers of a window."""
@@ -91,7 +88,7 @@ class EnviArray(StoredArray):
         try:
             # A file that was cut short would end the process at the first touch.
             values = self.map.get()
-            if os.stat(raw.path).st_size < end or values.size < end:
+            if raw.path.stat().st_size < end or values.size < end:
                 return None
         except (OSError, ValueError):
             return None
@@ -162,7 +159,7 @@ class EnviReader(Reader):
         return ["labels"] if header.is_classification else []
 
     def open_layer(self, path: Path, name: str) -> xr.DataArray:
-        """The classes of a classification file, (y, x), with ``attrs["class_names"]`` (entry i belongs to value i) and colours."""
+        """Classes of a classification, (y, x), with ``class_names`` (entry i is value i) and ``class_colors``."""
         if name not in self.layers(path):
             raise UnknownName(f"{path.name} has no layer {name!r}: {closest(name, self.layers(path))}")
         header, data = self._files(path)
@@ -191,9 +188,7 @@ class EnviReader(Reader):
             )
         return header, data
 
-    def _facts(
-        self, header: EnviHeader, data: Path, bands: int, given: dict[str, Any]
-    ) -> tuple[BandFacts, Values]:
+    def _facts(self, header: EnviHeader, data: Path, bands: int, given: dict[str, Any]) -> tuple[BandFacts, Values]:
         names = header.items("band names")
         names = names if len(names) == bands else []
         facts = band_facts(
@@ -271,9 +266,7 @@ def _values(header: EnviHeader, data: Path, bands: int, given: dict[str, Any]) -
         try:
             nodata = int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
         except ValueError:
-            raise BrokenProduct(
-                f"{header.path.name}: data ignore value = {text[:40]!r}, expected a number"
-            ) from None
+            raise BrokenProduct(f"{header.path.name}: data ignore value = {text[:40]!r}, expected a number") from None
     scale, offset = np.ones(bands), np.zeros(bands)
     quantity, notes = "", []
     plots = " ".join(header.text(key) for key in ("data units", "y plot titles", "z plot titles"))
@@ -287,7 +280,9 @@ def _values(header: EnviHeader, data: Path, bands: int, given: dict[str, Any]) -
     elif gains.size or offsets.size:
         for name, found, target in (("data gain values", gains, scale), ("data offset values", offsets, offset)):
             if found.size not in (0, 1, bands):
-                raise BrokenProduct(f"{header.path.name} has {found.size} {name} for {bands} bands, expected one a band")
+                raise BrokenProduct(
+                    f"{header.path.name} has {found.size} {name} for {bands} bands, expected one a band"
+                )
             if found.size:
                 target[:] = found
         notes.append("value = stored * gain + offset (data gain values, data offset values)")

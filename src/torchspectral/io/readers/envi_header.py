@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ class EnviHeader:
         sizes = tuple(self.integer(key) for key in ("bands", "lines", "samples"))
         if min(sizes) < 1 or math.prod(sizes) > _MOST_VALUES:
             raise BrokenProduct(
-                f"{self.path.name} states {sizes[0]} bands, {sizes[1]} lines, {sizes[2]} samples, expected at least one each"
+                f"{self.path.name} states {sizes[0]} bands, {sizes[1]} lines, {sizes[2]} samples, "
+                "expected at least one each"
             )
         return sizes  # type: ignore[return-value]
 
@@ -128,7 +130,7 @@ class EnviHeader:
 
     @property
     def byteorder(self) -> str:
-        """"<" or ">"; little where the header does not say.
+        """Byte order, "<" or ">"; little where the header does not say.
 
         Raises
         ------
@@ -248,7 +250,7 @@ def parse_header(text: str, path: Path) -> EnviHeader:
         key, value = " ".join(match[1].lower().split()), match[2].strip()
         if value.startswith("{"):
             parts = [value]
-            while not _closed(parts[-1]):
+            while not _closed(parts, lines[n] if n < len(lines) else None):
                 if n >= len(lines):
                     raise BrokenProduct(f"{path.name}: the list of {key!r} is not closed by '}}'")
                 if not lines[n].lstrip().startswith(";"):
@@ -260,10 +262,14 @@ def parse_header(text: str, path: Path) -> EnviHeader:
     return EnviHeader(path, fields)
 
 
-def _closed(line: str) -> bool:
-    end = line.rfind("}")
-    rest = line[end + 1 :].strip()
-    return end >= 0 and (not rest or rest.startswith(";"))
+def _closed(parts: list[str], following: str | None) -> bool:
+    """Whether a value ends here: with a brace, and balanced or before the next key."""
+    end = parts[-1].rfind("}")
+    rest = parts[-1][end + 1 :].strip()
+    if end < 0 or (rest and not rest.startswith(";")):
+        return False
+    balance = sum(part.count("{") - part.count("}") for part in parts)
+    return balance <= 0 or following is None or _KEY.match(following) is not None
 
 
 def find_header(data: Path) -> Path | None:
@@ -409,8 +415,10 @@ def _known(crs: CRS) -> CRS:
     code = crs.to_epsg(min_confidence=70)
     if code is not None:
         known = _from_epsg(code)
-        if known is not None and known.is_geographic == crs.is_geographic and known.to_dict() == crs.to_dict():
-            return known
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PROJ strings lose names, which do not matter here
+            if known is not None and known.is_geographic == crs.is_geographic and known.to_dict() == crs.to_dict():
+                return known
     return crs
 
 

@@ -207,7 +207,7 @@ def guess_quantity(
 
 
 def sun_facts(*, acquired: str = "", elevation: str = "", azimuth: str = "") -> dict[str, Any]:
-    """Attributes ``acquired`` (ISO 8601, UTC), ``sun_zenith`` and ``sun_azimuth`` [deg] from texts; unreadable ones are left out."""
+    """Attributes ``acquired`` (ISO 8601), ``sun_zenith``, ``sun_azimuth`` [deg] from those texts that can be read."""
     found: dict[str, Any] = {}
     time = iso_time(acquired)
     if time:

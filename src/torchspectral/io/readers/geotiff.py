@@ -17,7 +17,6 @@ from torchspectral.io.readers.envi_header import EnviHeader, find_header, read_h
 from torchspectral.io.readers.facts import BandFacts, Values, band_facts, guess_quantity, iso_time, read_options
 from torchspectral.io.readers.handles import Handle
 from torchspectral.io.readers.payload import fits, from_tags, restore
-from torchspectral.io.readers.wavelengths import known_units
 from torchspectral.io.safety import check_raster, open_raster
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -133,7 +132,7 @@ class GeoTiffReader(Reader):
         return place(cube, transform, crs)
 
     def layers(self, path: Path) -> list[str]:
-        """``mask`` where the file has one of its own, ``labels`` where its one band has a colour table or class names."""
+        """``mask`` where the file has its own, ``labels`` where its one band has a colour table or class names."""
         dataset = Handle(open_tiff, path, per_thread=True).get()
         return (["mask"] if _has_mask(dataset) else []) + (["labels"] if _is_classes(dataset) else [])
 
@@ -202,7 +201,7 @@ def _classes(dataset: Any) -> dict[str, Any]:
 
 def _ground(dataset: Any) -> tuple[Any, Any, list[str]]:
     """Transform, CRS and notes; (None, None) where the pixels lie nowhere."""
-    points, crs = dataset.gcps
+    points, _ = dataset.gcps
     if dataset.transform.is_identity and dataset.crs is None:
         notes = [f"{len(points)} ground control points are not applied: warp the image first"] if points else []
         if dataset.rpcs is not None:
@@ -321,9 +320,7 @@ def _sidecar(path: Path) -> EnviHeader | None:
     return None if found is None else read_header(found)
 
 
-def _values(
-    dataset: Any, tags: list[dict[str, str]], facts: BandFacts, path: Path, given: Mapping[str, Any]
-) -> Values:
+def _values(dataset: Any, tags: list[dict[str, str]], facts: BandFacts, path: Path, given: Mapping[str, Any]) -> Values:
     scale = np.array([s if s not in (None, 0.0) else 1.0 for s in dataset.scales], dtype=np.float64)
     offset = np.array([o or 0.0 for o in dataset.offsets], dtype=np.float64)
     nodata = dataset.nodata

@@ -30,11 +30,10 @@ class Handle:
     and it closes when the last reference goes.
     """
 
-    def __init__(
-        self, opener: Callable[..., Any], path: str | Path, *options: Any, per_thread: bool = False
-    ) -> None:
+    def __init__(self, opener: Callable[..., Any], path: str | Path, *options: Any, per_thread: bool = False) -> None:
         self.opener = opener
         self.path = str(path)
+        self.file = Path(path)
         self.options = options
         self.per_thread = per_thread
 
@@ -43,7 +42,7 @@ class Handle:
         owner = threading.get_ident() if self.per_thread else 0
         # The modification time is part of the key: a file that was replaced is opened anew.
         try:
-            stamp = os.stat(self.path).st_mtime_ns
+            stamp = self.file.stat().st_mtime_ns
         except OSError:
             stamp = 0
         key = (self.opener, self.path, stamp, self.options, owner, os.getpid())

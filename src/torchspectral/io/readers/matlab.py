@@ -19,9 +19,20 @@ from torchspectral.io.readers.facts import Values, band_facts, guess_quantity, r
 from torchspectral.io.readers.matlab_files import MatArray, Variable, is_v73, small, variables
 
 _THIN = 4
-_SIZES = (("nRow", "nCol"), ("nrow", "ncol"), ("H", "W"), ("h", "w"), ("rows", "cols"), ("nl", "ns"), ("height", "width"))
+_SIZES = (
+    ("nRow", "nCol"),
+    ("nrow", "ncol"),
+    ("H", "W"),
+    ("h", "w"),
+    ("rows", "cols"),
+    ("nl", "ns"),
+    ("height", "width"),
+)
 _MATRICES = ("Y", "V", "X", "r", "R", "data")
-_WAVELENGTHS = ("wl", "wavelength", "wavelengths", "wavlength", "wavlengths", "wavelen", "wavlen", "lambda", "lambdas", "wvl", "wave", "waves", "centers", "centres", "bandcenters")  # fmt: skip
+_WAVELENGTHS = (
+    "wl", "wavelength", "wavelengths", "wavlength", "wavlengths", "wavelen", "wavlen", "lambda", "lambdas", "wvl",
+    "wave", "waves", "centers", "centres", "bandcenters",
+)  # fmt: skip
 _FLAGS = ("bbl", "good", "goodbands", "good_bands")
 _NUMBERS = ("slectbands", "selectbands", "selected_bands", "selectedbands")
 
@@ -91,7 +102,7 @@ class MatlabReader(Reader):
             Values(np.ones(bands), np.zeros(bands), None, "", []), floats=array.stored.kind == "f", given=given
         )
         array.set_meaning(values.scale, values.offset, values.nodata)
-        scenes, classes = _table()
+        scenes, _ = _table()
         row = scenes.get(scene.variable.name.lower(), {})
         attrs: dict[str, Any] = {"source": [str(path)]}
         if row:
@@ -145,7 +156,7 @@ class MatlabReader(Reader):
                 continue
             size = variable.shape[:2]
             thin = len(variable.shape) == 3 and variable.shape[2] <= _THIN
-            if len(variable.shape) == 2 and (size == (rows, cols) or _finer(size, (rows, cols))) or thin:
+            if (len(variable.shape) == 2 and (size == (rows, cols) or _finer(size, (rows, cols)))) or thin:
                 found[_layer_name(name)] = (path, variable)
         for other in _label_files(path, scene.variable.name):
             for variable in variables(other).values():
@@ -166,7 +177,9 @@ def find_scene(path: Path, known: dict[str, Variable], key: Any) -> Scene:
         if key not in known:
             raise UnknownName(f"{path.name} has no variable {key!r}: {_listing(known)}")
         if key not in numeric or len(known[key].shape) not in (2, 3):
-            raise BadCube(f"{key} of {path.name} is {known[key].kind} {known[key].shape}, expected a 2-D or 3-D array of numbers")
+            raise BadCube(
+                f"{key} of {path.name} is {known[key].kind} {known[key].shape}, expected a 2-D or 3-D array of numbers"
+            )
         return _as_scene(path, numeric[key], known)
     scenes, _ = _table()
     named = [v for n, v in numeric.items() if n.lower() in scenes and len(v.shape) == 3]
@@ -189,7 +202,9 @@ def find_scene(path: Path, known: dict[str, Variable], key: Any) -> Scene:
     if not solid and len(images) == 1:
         return _as_scene(path, images[0], known)
     if solid or images:
-        raise MissingMetadata(f"{path.name} has no single cube: give key= ({_listing({v.name: v for v in solid + images})})")
+        raise MissingMetadata(
+            f"{path.name} has no single cube: give key= ({_listing({v.name: v for v in solid + images})})"
+        )
     raise BadCube(f"{path.name} holds no 2-D or 3-D array of numbers: {_listing(known)}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -108,7 +107,7 @@ def _variables_v73(path: Path) -> dict[str, Variable]:
 
 def load(path: str | Path, name: str) -> np.ndarray:
     """A numeric variable, axes as in MATLAB, native byte order, kept for the next call."""
-    return _load(str(path), os.stat(path).st_mtime_ns, name)
+    return _load(str(path), Path(path).stat().st_mtime_ns, name)
 
 
 @lru_cache(maxsize=2)
@@ -140,9 +139,13 @@ def small(path: Path, name: str) -> np.ndarray:
     except Exception as error:  # scipy raises of everything on damaged files
         raise BrokenProduct(f"{path.name}: {name} cannot be read: {' '.join(str(error).split())[:120]}") from None
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "iufb":
-        raise BrokenProduct(f"{path.name}: {name} holds {getattr(found, 'dtype', type(found).__name__)}, expected numbers")
+        raise BrokenProduct(
+            f"{path.name}: {name} holds {getattr(found, 'dtype', type(found).__name__)}, expected numbers"
+        )
     if found.shape != known.shape:
-        raise BrokenProduct(f"{path.name}: {name} has {human(found.nbytes)} in shape {found.shape}, expected {known.shape}")
+        raise BrokenProduct(
+            f"{path.name}: {name} has {human(found.nbytes)} in shape {found.shape}, expected {known.shape}"
+        )
     if found.dtype.kind == "b":
         return found.view(np.uint8)
     return found.astype(found.dtype.newbyteorder("="), copy=False)

@@ -77,7 +77,9 @@ def restore(
     if payload["kind"] == "layers":
         out = _layers(array, bands, attrs)
     else:
-        coords = {key: _list(key, bands[key]) for key in ("wavelength", "fwhm", "good", "number", "detector") if key in bands}
+        coords = {
+            key: _list(key, bands[key]) for key in ("wavelength", "fwhm", "good", "number", "detector") if key in bands
+        }
         out = as_cube(array, quantity=str(attrs.get("quantity", "dn")), raw=raw, attrs=attrs, **coords)
     out.name = payload.get("name")
     return _placed(out, payload.get("grid"), transform, crs)

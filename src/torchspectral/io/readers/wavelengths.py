@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from torchspectral.errors import BandMismatch, BadSettings, MissingMetadata
+from torchspectral.errors import BadSettings, BandMismatch, MissingMetadata
 
 _FACTORS = {
     "nanometers": 1.0, "nanometres": 1.0, "nanometer": 1.0, "nanometre": 1.0, "nm": 1.0, "nanom": 1.0,

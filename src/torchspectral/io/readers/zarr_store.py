@@ -181,12 +181,14 @@ class ZarrReader(Reader):
             variable = found[name]
             cube = found[_choose(found, path, None)]
             axes = _axes(cube, found)
-            order = tuple(variable.dims.index(cube.dims[a]) for a in axes[1:])
+            y, x = (variable.dims.index(cube.dims[a]) for a in axes[1:])
             values = _values(variable, name, 1, variable.dtype, {})
-            array = ZarrArray(path, name, (-1, *order))
+            array = ZarrArray(path, name, (-1, y, x))
             array.set_meaning(values.scale, values.offset, values.nodata)
             array.decode = array.stored.kind == "f" or array.scaled
-            layer = as_layer(array, name, {k: _plain(v) for k, v in variable.attrs.items() if k.startswith(("flag", "class"))})
+            layer = as_layer(
+                array, name, {k: _plain(v) for k, v in variable.attrs.items() if k.startswith(("flag", "class"))}
+            )
             return place(layer, *_ground(found, cube, axes))
 
 
@@ -194,7 +196,9 @@ def _dataset(path: Path) -> xr.Dataset:
     """The root group's variables, nothing decoded or loaded, after the metadata was checked."""
     check_store(path)
     try:
-        return xr.open_zarr(path, chunks=None, mask_and_scale=False, decode_times=False, decode_coords=False, consolidated=False)
+        return xr.open_zarr(
+            path, chunks=None, mask_and_scale=False, decode_times=False, decode_coords=False, consolidated=False
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise BrokenProduct(f"{path.name} is no readable Zarr store: {' '.join(str(error).split())[:160]}") from None
 
@@ -340,7 +344,9 @@ def _ground(
             stated = Affine.from_gdal(*(float(v) for v in str(text).split()))
         except (ValueError, TypeError):
             stated = None
-    if stated is not None and (stated.b != 0 or stated.d != 0 or attrs.get("grid_kind") in ("rotated", "swath", "none")):
+    if stated is not None and (
+        stated.b != 0 or stated.d != 0 or attrs.get("grid_kind") in ("rotated", "swath", "none")
+    ):
         return (None, None) if attrs.get("grid_kind") in ("swath", "none") else (stated, crs)
     if any(s is None for s in steps):
         return stated, crs if stated is not None else None
@@ -376,14 +382,16 @@ def _glt(path: Path) -> Any:
     """Lookup table that our writer stored in group ``glt``."""
     import zarr
 
-    root = zarr.open_group(str(path), mode="r")
+    root: Any = zarr.open_group(str(path), mode="r")
     if "glt" not in root:
         return None
     from torchspectral.geo import GLT, parse_crs
 
     group = root["glt"]
     transform = Affine.from_gdal(*(float(v) for v in group.attrs["transform"]))
-    return GLT(np.asarray(group["x"][...]), np.asarray(group["y"][...]), transform, parse_crs(group.attrs.get("crs_wkt")))
+    return GLT(
+        np.asarray(group["x"][...]), np.asarray(group["y"][...]), transform, parse_crs(group.attrs.get("crs_wkt"))
+    )
 
 
 def _values(variable: xr.DataArray, name: str, bands: int, stored: np.dtype, given: Mapping[str, Any]) -> Values:
@@ -396,7 +404,9 @@ def _values(variable: xr.DataArray, name: str, bands: int, stored: np.dtype, giv
     words = " ".join(str(variable.attrs.get(k, "")) for k in ("units", "standard_name", "long_name"))
     known = name if name in ("reflectance", "radiance") else ""
     notes = [] if scale == 1.0 and offset == 0.0 else [f"value = stored * {scale:g} + {offset:g} (CF)"]
-    values = Values(np.full(bands, scale), np.full(bands, offset), nodata, "reflectance" if known == "reflectance" else "", notes)
+    values = Values(
+        np.full(bands, scale), np.full(bands, offset), nodata, "reflectance" if known == "reflectance" else "", notes
+    )
     settled = guess_quantity(
         values, words=f"{words} {name if known == 'reflectance' else ''}", hints=name,
         floats=np.dtype(stored).kind == "f" or scale != 1.0, given=given,
@@ -414,7 +424,11 @@ def _first(coords: Mapping[str, xr.DataArray], names: tuple[str, ...]) -> xr.Dat
 
 def _attributes(found: xr.Dataset, path: Path) -> dict[str, Any]:
     attrs: dict[str, Any] = {"source": [str(path)]}
-    for name, keys in (("sensor", ("sensor", "instrument")), ("platform", ("platform",)), ("level", ("processing_level",))):
+    for name, keys in (
+        ("sensor", ("sensor", "instrument")),
+        ("platform", ("platform",)),
+        ("level", ("processing_level",)),
+    ):
         text = next((str(found.attrs[k]) for k in keys if found.attrs.get(k)), "")
         if text:
             attrs[name] = text
