@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.cube import check_cube
-from torchspectral.errors import BadInput, BadSettings
+from torchspectral.errors import BadInput, BadSettings, OutputExists
 from torchspectral.log import Progress, no_progress
 from torchspectral.result import Result
 
@@ -161,7 +161,21 @@ def run_method(
 
     made = registry.create(ROOM, method, dict(settings))
     known = check_state(state) if state is not None else None
-    return run(made, inputs, out=out, options=RunOptions.make(options), state=known, progress=progress)
+    chosen = RunOptions.make(options)
+    again = chosen.overwrite or chosen.resume
+    beside = Path(str(out)) / "endmembers.csv" if out is not None and not isinstance(out, Mapping) else None
+    if beside is not None and beside.exists() and not again:
+        raise OutputExists(f"{beside} exists: overwrite=True (--overwrite) replaces it, or choose another name")
+    result = run(made, inputs, out=out, options=chosen, state=known, progress=progress)
+    library = Path(result.paths.get("endmembers", ""))
+    if library.suffix == ".sli":
+        from torchspectral.io import save
+
+        # Spreadsheets do not read ENVI libraries; the folder was this run's to write, the table is part of it.
+        table = library.with_suffix(".csv")
+        save(result["endmembers"], table, overwrite=again)
+        result.paths["endmembers.csv"] = str(table)
+    return result
 
 
 def check_state(state: Mapping[str, Any]) -> dict[str, Any]:
