@@ -86,7 +86,9 @@ def save(
     target = Path(path)
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
-        raise BadSettings(f"cannot tell how to write {target.name!r}: expected one of {', '.join(sorted(set(SUFFIXES)))}")
+        raise BadSettings(
+            f"cannot tell how to write {target.name!r}: expected one of {', '.join(sorted(set(SUFFIXES)))}"
+        )
     told = progress or no_progress
     if tables.is_table(value):
         _allow(suffix, tables.SUFFIXES, "a table", target)

@@ -20,9 +20,9 @@ The payload is a JSON object (UTF-8, NaN written as null) with these keys:
     ``number`` (integers), ``detector`` (strings). For layers: object with the list ``layer`` (names).
 ``grid``
     ``{"kind": "map"|"rotated"|"swath"|"none", "transform": [six GDAL numbers]|null,
-    "crs_wkt": str|null, "size": [rows, cols]}``. A reader trusts it where the file's own size is the same and its own
-    transform is absent or equal to within 1e-6 of a pixel (else somebody has cut or edited the file: then the file's
-    own counts).
+    "crs_wkt": str|null, "size": [rows, cols]}``. A reader trusts it where the file's own size is the same and its
+    own transform is absent or equal to within 1e-6 of a pixel (else somebody has cut or edited the file: then the
+    file's own counts).
 ``nodata``
     The value on disk that means nodata, null where none (NaN is the string "nan").
 ``packing``
@@ -47,6 +47,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import json
 import math
 import os
@@ -61,7 +62,7 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.errors import BadCube, OutputExists, OutputFailed
-from torchspectral.geo.grids import Grid, grid_of
+from torchspectral.geo.grids import Grid
 from torchspectral.io.raw import output_failed
 from torchspectral.log import Progress, Step
 
@@ -158,27 +159,27 @@ def split(
         preferred = value.encoding.get("preferred_chunks") or {}
         align = (1, min(int(preferred.get("y", 1)), shape[1]), min(int(preferred.get("x", 1)), shape[2]))
     step_b, step_y, step_x = (min(max(1, a), n) for a, n in zip(align, shape, strict=True))
-    count = max(1, budget // item)
-    bands, rows, cols = shape
-    if step_y * cols * bands <= count:
-        rows = count // (cols * bands) // step_y * step_y
-    elif step_y * step_x * bands <= count:
-        rows, cols = step_y, count // (step_y * bands) // step_x * step_x
+    count, height, width = shape
+    most = max(1, budget // item)
+    if step_y * width * count <= most:
+        height = most // (width * count) // step_y * step_y
+    elif step_y * step_x * count <= most:
+        height, width = step_y, most // (step_y * count) // step_x * step_x
     else:
-        rows, cols = step_y, min(step_x, cols)
-        bands = max(step_b, count // (rows * cols) // step_b * step_b)
-    for row in range(0, shape[1], rows):
-        for col in range(0, shape[2], cols):
-            for band in range(0, shape[0], bands):
+        height, width = step_y, step_x
+        count = max(step_b, most // (height * width) // step_b * step_b)
+    for row in range(0, shape[1], height):
+        for col in range(0, shape[2], width):
+            for band in range(0, shape[0], count):
                 yield (
-                    slice(band, min(band + bands, shape[0])),
-                    slice(row, min(row + rows, shape[1])),
-                    slice(col, min(col + cols, shape[2])),
+                    slice(band, min(band + count, shape[0])),
+                    slice(row, min(row + height, shape[1])),
+                    slice(col, min(col + width, shape[2])),
                 )
 
 
 def _pairs(edges: np.ndarray) -> list[slice]:
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(edges) if b > a]
 
 
 def payload(raster: Raster) -> dict[str, Any]:
@@ -307,8 +308,6 @@ def staged(targets: Iterable[Path], overwrite: bool) -> Iterator[Path]:
 
 def put_in_place(made: Path, target: Path) -> None:
     """Rename a finished file or folder to its name; what stood there before goes with the staging folder."""
-    if target.is_dir() and not target.is_symlink():
-        os.replace(target, made.parent / f"old-{target.name}")
-    elif made.is_dir() and os.path.lexists(target):
-        os.replace(target, made.parent / f"old-{target.name}")
-    os.replace(made, target)
+    if os.path.lexists(target) and (made.is_dir() or target.is_dir()):
+        target.replace(made.parent / f"old-{target.name}")
+    made.replace(target)

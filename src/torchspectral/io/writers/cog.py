@@ -20,7 +20,7 @@ the overviews beside it and copies both into the TIFF. Memory is one block of va
 
 from __future__ import annotations
 
-import os
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree as ET
@@ -115,7 +115,7 @@ def _compress(raster: Raster, vrt: Path, made: Path, block: int, options: CogOpt
     import rasterio
     from rasterio._err import CPLE_BaseError
     from rasterio.enums import Resampling
-    from rasterio.errors import RasterioError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
     from rasterio.shutil import copy
 
     stored = raster.encoding.stored
@@ -136,18 +136,21 @@ def _compress(raster: Raster, vrt: Path, made: Path, block: int, options: CogOpt
         key = "ZLEVEL" if options.compress == "deflate" else "ZSTD_LEVEL"
         creation[key] = min(options.level, 9) if options.compress == "deflate" else options.level
     levels = _levels(raster) if options.overviews else []
-    with rasterio.Env(
-        GDAL_CACHEMAX=options.cache << 20,
-        GDAL_NUM_THREADS=options.threads,
-        GDAL_PAM_ENABLED="NO",
-        GDAL_TIFF_OVR_BLOCKSIZE=block,
-        INTERLEAVE_OVERVIEW=options.interleave.upper(),
-        COMPRESS_OVERVIEW="NONE",
-        BIGTIFF_OVERVIEW="IF_SAFER",
-        GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE="ALL",
-        GTIFF_WRITE_TOWGS84="AUTO",
+    with (
+        rasterio.Env(
+            GDAL_CACHEMAX=options.cache << 20,
+            GDAL_NUM_THREADS=options.threads,
+            GDAL_PAM_ENABLED="NO",
+            GDAL_TIFF_OVR_BLOCKSIZE=block,
+            INTERLEAVE_OVERVIEW=options.interleave.upper(),
+            COMPRESS_OVERVIEW="NONE",
+            BIGTIFF_OVERVIEW="IF_SAFER",
+            GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE="ALL",
+        ),
+        warnings.catch_warnings(),
     ):
         try:
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
             if levels:
                 with rasterio.open(vrt, "r+") as dataset:
                     dataset.build_overviews(levels, Resampling[_resampling(raster)])
@@ -189,7 +192,7 @@ def _check_written(made: Path, shape: tuple[int, int, int], block: int, levels: 
     """GDAL may lose a write error while it closes a file: every band's last tile must lie inside the file."""
     import rasterio
 
-    size = os.path.getsize(made)
+    size = made.stat().st_size
     bands, rows, cols = shape
     x, y = (cols - 1) // block, (rows - 1) // block
     with rasterio.open(made) as dataset:
@@ -300,4 +303,8 @@ def _colours(band: ET.Element, raster: Raster) -> None:
 
 
 def _number(value: Any) -> str:
-    return "nan" if isinstance(value, float) and np.isnan(value) else repr(value.item() if hasattr(value, "item") else value)
+    return (
+        "nan"
+        if isinstance(value, float) and np.isnan(value)
+        else repr(value.item() if hasattr(value, "item") else value)
+    )

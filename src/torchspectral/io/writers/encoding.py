@@ -120,6 +120,7 @@ def choose_encoding(
         stored = widened(given, supported)
         return Encoding(value.dtype, stored, _fitting(own, stored))
     if wanted.kind == "f":
+
         def to_float(block: np.ndarray, bands: slice) -> np.ndarray:
             out = block.astype(wanted)
             if own is not None:
@@ -269,9 +270,7 @@ def _scaled(
     return encoding
 
 
-def _range(
-    value: xr.DataArray, physical: Callable[[np.ndarray, slice], np.ndarray]
-) -> tuple[float, float, bool]:
+def _range(value: xr.DataArray, physical: Callable[[np.ndarray, slice], np.ndarray]) -> tuple[float, float, bool]:
     """Least and largest finite value, and whether all are whole numbers."""
     least, most, whole = np.inf, -np.inf, True
     for bands, rows, cols in split(value):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import errno
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -105,7 +104,8 @@ def adopt(
 
     target = Path(path)
     if not isinstance(raw, RawArray):
-        raw = RawArray(raw, template.shape, template.dtype)
+        count, rows, cols = template.shape
+        raw = RawArray(raw, (count, rows, cols), template.dtype)
     if raw.shape != template.shape or raw.dtype != template.dtype.newbyteorder("="):
         raise BadCube(
             f"{raw.path.name} holds {raw.shape} {raw.dtype}, expected {template.shape} {template.dtype} as the template"
@@ -129,7 +129,7 @@ def adopt(
 
 def _fetched(source: Path, staged_name: Path) -> Path:
     try:
-        os.replace(source, staged_name)
+        source.replace(staged_name)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -289,7 +289,9 @@ def write_library(spectra: xr.DataArray, folder: Path, path: Path) -> list[tuple
         "byte order = 0",
         f"spectra names = {_braced([tidy(n, ',{}') for n in spectra['spectrum'].values])}",
     ]
-    waves = [finite_list(np.asarray(spectra[n].values)) if n in spectra.coords else None for n in ("wavelength", "fwhm")]
+    waves = [
+        finite_list(np.asarray(spectra[n].values)) if n in spectra.coords else None for n in ("wavelength", "fwhm")
+    ]
     if waves[0]:
         lines += ["wavelength units = Nanometers", f"wavelength = {_braced(waves[0])}"]
     if waves[1]:
@@ -308,5 +310,3 @@ def write_library(spectra: xr.DataArray, folder: Path, path: Path) -> list[tuple
 
         raise output_failed(path, error) from error
     return [(folder / path.name, path), (folder / header.name, header)]
-
-

@@ -35,7 +35,7 @@ def write_table(table: Any, folder: Path, path: Path) -> list[tuple[Path, Path]]
     made = folder / path.name
     suffix = path.suffix.lower()
     if isinstance(table, list):
-        import pandas as pd
+        import pandas as pd  # type: ignore[import-untyped]
 
         table = pd.DataFrame(table)
     if suffix == ".csv":

@@ -63,7 +63,7 @@ def write_zarr(
 ) -> list[tuple[Path, Path]]:
     """Write a store into the staging folder."""
     import zarr
-    from numcodecs import Blosc
+    from numcodecs import Blosc  # type: ignore[import-untyped]
 
     store = folder / path.name
     group = zarr.create_group(str(store), zarr_format=2)
@@ -78,7 +78,7 @@ def write_zarr(
         dtype=raster.encoding.stored,
         compressors=packer,
         fill_value=fill,
-        attributes={"_ARRAY_DIMENSIONS": list(raster.value.dims), **_data_attrs(raster)},
+        attributes={"_ARRAY_DIMENSIONS": [str(d) for d in raster.value.dims], **_data_attrs(raster)},
         config={"write_empty_chunks": fill is None},
     )
     for band, row, col, block in raster.blocks("write zarr", progress, align=chunks):
@@ -175,7 +175,9 @@ def _write_coordinates(raster: Raster, add: Callable[..., None]) -> None:
     grid = raster.grid
     if grid.kind == "map":
         for name, axis in (("x", 0), ("y", 1)):
-            add(name, np.asarray(raster.value[name].values, dtype=np.float64), [name], _axis_attrs(grid.crs, name, axis))
+            add(
+                name, np.asarray(raster.value[name].values, dtype=np.float64), [name], _axis_attrs(grid.crs, name, axis)
+            )
     if grid.kind == "none":
         return
     found: dict[str, Any] = {}
