@@ -51,7 +51,7 @@ class Settings(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"]) or "settings"
+            name = str(first["loc"][0]) if first["loc"] else "settings"
             field = fields.get(str(first["loc"][0])) if first["loc"] else None
             default = f" (default {field.default!r})" if field is not None else ""
             raise BadSettings(f"setting {name}={first.get('input')!r}: {first['msg']}{default}") from None

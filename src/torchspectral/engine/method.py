@@ -239,7 +239,8 @@ class Tile:
         """Valid core pixels of a role on the lead grid as (band, pixel), float as stored."""
         t = self.core(role)
         keep = self.core(self.valid).reshape(-1)
-        return t.movedim(-3, 0).reshape(t.shape[-3], -1)[:, keep]
+        pixels = t.movedim(-3, 0).reshape(t.shape[-3], -1)
+        return pixels if bool(keep.all()) else pixels[:, keep]
 
 
 class Source(Protocol):
