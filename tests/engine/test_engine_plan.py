@@ -61,7 +61,7 @@ def test_ramps_of_neighbours_sum_to_one(length, tile, share):
 
 
 @pytest.mark.parametrize("scope", [Scope.PIXEL, Scope.LOCAL, Scope.COLUMN, Scope.TILE])
-@pytest.mark.parametrize("shape", [(20000, 1000), (3000, 60000), (500, 300)])
+@pytest.mark.parametrize("shape", [(20000, 1000), (300, 60000), (500, 300)])
 @pytest.mark.parametrize("depth", [3, 450, 8000])
 def test_tiles_hold_a_bounded_number_of_values(scope, shape, depth):
     plan = make_plan(scope, shape, depth)

@@ -231,13 +231,12 @@ def _given(**options: Any) -> dict[str, Any]:
     defaults = {"bands": "all", "orthorectify": True}
     found: dict[str, Any] = {}
     for name, value in options.items():
-        if value is None or value == defaults.get(name, object()):
-            continue
         if isinstance(value, (str, bool, int, float)):
-            found[name] = value
-        elif isinstance(value, (list, tuple)):
-            found[name] = [v.item() if hasattr(v, "item") else v for v in value]
-        else:
+            if value != defaults.get(name):
+                found[name] = value
+        elif isinstance(value, (list, tuple, np.ndarray)):
+            found[name] = np.asarray(value).tolist()
+        elif value is not None:
             found[name] = str(getattr(value, "name", None) or type(value).__name__)
     return found
 

@@ -88,18 +88,18 @@ def check_free(paths: Paths, inputs: Iterable[Any], *, overwrite: bool) -> None:
 
 def is_envi(path: Path) -> bool:
     """Whether a path names an ENVI image by its suffix."""
-    from torchspectral.io.writers.envi import DATA_SUFFIXES
+    from torchspectral.io.writers.envi import SUFFIXES
 
-    return path.suffix.lower() in (".hdr", *DATA_SUFFIXES)
+    return path.suffix.lower() in SUFFIXES
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
     """Files that stand for an output: two for ENVI images."""
     if not is_envi(path):
         return (path,)
-    from torchspectral.io.writers.envi import file_pair
+    from torchspectral.io.writers.envi import pair
 
-    return file_pair(path)
+    return pair(path)
 
 
 def sources_of(value: Any) -> list[str]:

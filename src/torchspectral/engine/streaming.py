@@ -97,6 +97,8 @@ def stream(
     if interleave not in (None, "bsq", "bil", "bip"):
         raise BadSettings(f"got interleave={interleave!r}, expected bsq, bil or bip")
     path = Path(out)
+    if path.suffix.lower() in (".bsq", ".bil", ".bip"):
+        interleave = path.suffix.lower()[1:]
     started = time.perf_counter()
     facts = {
         "input": fingerprint(cube),

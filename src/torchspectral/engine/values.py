@@ -41,6 +41,33 @@ class _Frames(BackendArray):
         return shaped[drop]
 
 
+class _Stack(BackendArray):
+    """Frames in files of their own as one (time, band, y, x) array."""
+
+    def __init__(self, frames: list[xr.Variable]) -> None:
+        self.frames = frames
+        self.shape = (len(frames), *frames[0].shape)
+        self.dtype = frames[0].dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> np.ndarray:
+        time, *rest = key
+        if np.ndim(time) == 0 and not isinstance(time, slice):
+            return np.asarray(self.frames[int(time)][tuple(rest)].values)
+        index = np.arange(len(self.frames))[time]
+        return np.stack([np.asarray(self.frames[n][tuple(rest)].values) for n in index])
+
+
+def stacked(frames: list[xr.DataArray], like: xr.DataArray) -> xr.DataArray:
+    """A lazy video of frames that were opened one by one, with the coordinates of `like`."""
+    variable = xr.Variable(like.dims, indexing.LazilyIndexedArray(_Stack([frame.variable for frame in frames])))
+    out = xr.DataArray(variable, coords={n: c.variable for n, c in like.coords.items()}, name=like.name)
+    out.attrs = dict(like.attrs)
+    return out
+
+
 def unstacked(flat: xr.Variable, frames: int) -> xr.Variable:
     """The frames of a video from an array in which they lie one after another."""
     if flat._in_memory:
