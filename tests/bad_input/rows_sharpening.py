@@ -74,7 +74,18 @@ ROWS = [
     ),
     Row("option", lambda tmp: ts.sharpen(_cube(), _cube(1, 16, 16), tyle=4), BadSettings, "unknown option"),
     Row("all-nodata", lambda tmp: ts.sharpen(_empty(), _cube(1, 16, 16)), BadInput, "valid|nodata|no "),
-    Row("no-weights", lambda tmp: ts.sharpen(_cube(), _cube(1, 16, 16), method="hyperpnn"), MissingWeights, "train"),
+    Row(
+        "no-weights",
+        lambda tmp: ts.sharpen(_cube(), _cube(1, 16, 16), method="hyperpnn", weights="hyperpnn.prisma"),
+        MissingWeights,
+        "CC BY-NC-SA",
+    ),
+    Row(
+        "weights-bands",
+        lambda tmp: ts.sharpen(_cube(), _cube(1, 16, 16), method="hyperpnn"),
+        BandMismatch,
+        "expect 200",
+    ),
     Row(
         "weights-for-none",
         lambda tmp: ts.sharpen(_cube(), _cube(1, 16, 16), weights="x"),
