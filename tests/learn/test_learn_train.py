@@ -75,7 +75,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, how: str, deca
     reached = checkpoint(tmp_path / "parts")["step"]
     assert reached == (8 if how == "crash" else 10)
     if how != "crash":
-        assert "torchspectral train sharpen --method toy" in str(caught.value) and "--resume" in str(caught.value)
+        assert "ts.train('sharpen', 'toy', CUBES" in str(caught.value) and "resume=True)`" in str(caught.value)
         assert "10 of 34 steps" in str(caught.value)
         with pytest.raises(BadWeights, match="no finished weights"):
             weights.find(tmp_path / "parts")
@@ -114,7 +114,7 @@ def test_run_folder_and_weights(tmp_path: Path, capfd: pytest.CaptureFixture[str
     }  # fmt: skip
     facts = yaml.safe_load((folder / "run.yaml").read_text())
     assert facts["patches"]["train"] * 2 <= facts["settings"]["steps"] * 4 < facts["patches"]["train"] * 2 + 4
-    assert "--set steps=" in facts["command"] and facts["split"].startswith("0%")
+    assert "'steps': " in facts["command"] and facts["split"].startswith("0%")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["held_out_ground"]["loss"] > 0
     assert list(result["curves"].columns) == ["step", "train_loss", "held_out_loss", "learning_rate"]
@@ -126,6 +126,26 @@ def test_run_folder_and_weights(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert same(loaded.state, dict(best["model"]))
     values = np.array(result["curves"]["held_out_loss"])
     assert best["step"] == int(result["curves"]["step"][values.argmin()])
+
+
+def test_command_of_files_can_be_typed(tmp_path: Path) -> None:
+    import shlex
+
+    import torchspectral as ts
+
+    scene = tmp_path / "my scene.zarr"
+    ts.save(toy_scene(), scene)
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted) as caught:
+        train(
+            "sharpen", "toy", scene, out=folder, device="cpu", steps=30, seed=3, settings={"patch": 6},
+            progress=Stop(10, "SIGINT"),
+        )  # fmt: skip
+    words = shlex.split(str(caught.value).split("`")[1])
+    expected = ["torchspectral", "train", "sharpen", "--method", "toy", "--data", str(scene), "--set", "steps=30"]
+    assert words == [*expected, "--set", "patch=6", "--seed", "3", "-o", str(folder), "--resume"]
+    train("sharpen", "toy", scene, out=folder, device="cpu", seed=3, resume=True)
+    assert checkpoint(folder)["step"] == 30
 
 
 def test_learning_happens(tmp_path: Path) -> None:

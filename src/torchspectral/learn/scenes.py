@@ -28,11 +28,14 @@ class OpenedScene:
         Path, or "cube 1" for a cube in memory.
     fingerprint : str
         Changes when the data change: of size and time of the files, or of the values in memory.
+    in_memory : bool
+        Handed over as a cube, not as a path.
     """
 
     scene: Scene
     name: str
     fingerprint: str
+    in_memory: bool = False
 
     @property
     def cube(self) -> xr.DataArray:
@@ -92,7 +95,7 @@ def _in_memory(item: Scene, number: int, layers: Sequence[str]) -> OpenedScene:
         rows = array.dims[-2]
         for row in range(0, array.sizes[rows], 256):
             digest.update(np.ascontiguousarray(array.isel({rows: slice(row, row + 256)}).values).data)
-    return OpenedScene(item, f"cube {number}", digest.hexdigest())
+    return OpenedScene(item, f"cube {number}", digest.hexdigest(), in_memory=True)
 
 
 def _paths(path: Path) -> Iterable[Path]:

@@ -247,16 +247,27 @@ def _facts(
 
 
 def _command(task: str, recipe: Recipe, scenes: list[OpenedScene], seed: int, out: Path | str) -> str:
-    """What repeats the run on the command line."""
+    """What repeats the run: a command line, or a call where the scenes were handed over in memory."""
+    values = recipe.settings.model_dump(mode="json")
+    changed = {
+        name: values[name]
+        for name, field in type(recipe.settings).model_fields.items()
+        if values[name] != field.default
+    }
+    if any(scene.in_memory for scene in scenes):
+        return f"ts.train({task!r}, {recipe.method!r}, CUBES, out={str(out)!r}, seed={seed}, settings={changed!r})"
     words = ["torchspectral", "train", task, "--method", recipe.method]
     for scene in scenes:
         words += ["--data", scene.name]
-    changed = recipe.settings.model_dump(mode="json")
-    for field, info in type(recipe.settings).model_fields.items():
-        if changed[field] != info.default:
-            words += ["--set", f"{field}={changed[field]}"]
+    for name, value in changed.items():
+        words += ["--set", f"{name}={value}"]
     words += ["--seed", str(seed), "-o", str(out)]
     return " ".join(shlex.quote(word) for word in words)
+
+
+def resume_command(command: str) -> str:
+    """What goes on with a run that `command` began."""
+    return f"{command[:-1]}, resume=True)" if command.startswith("ts.train(") else f"{command} --resume"
 
 
 def _same_settings(run: Run, recipe: Recipe, epochs: int | None) -> None:
@@ -295,7 +306,7 @@ def _train(
             device=device,
             devices=devices,
             progress=progress,
-            resume_command=f"{facts['command']} --resume",
+            resume_command=resume_command(facts["command"]),
         )
     except Interrupted:
         run.plot()
