@@ -49,6 +49,8 @@ def describe(path: str | Path, *, reader: str | None = None, **options: Any) -> 
         "dims": list(cube.dims),
         "shape": list(cube.shape),
     }
+    if "band" in cube.dims and not facts["sensor"]:
+        facts["sensor"] = _sensor(cube)
     if "band" in cube.dims:
         facts |= {"bands": _bands(cube), "bad_bands": _bad(cube)}
     if kind == "layers":
@@ -63,6 +65,13 @@ def describe(path: str | Path, *, reader: str | None = None, **options: Any) -> 
     facts["storage"] = _storage(cube, found)
     facts |= {"source": attrs.get("source"), "history": attrs.get("history")}
     return {key: _plain(value) for key, value in facts.items() if value is not None}
+
+
+def _sensor(cube: xr.DataArray) -> str | None:
+    from torchspectral.sensors import match
+
+    found = match(cube)
+    return f"{found.name} (by its wavelengths)" if found is not None else None
 
 
 def _bands(cube: xr.DataArray) -> dict[str, Any]:

@@ -46,7 +46,7 @@ A narrow window of a wide image is thousands of short runs: reading each costs a
 many times the bytes. Larger reads, those of streams among them, always go through `RawArray` and never map anything."""
 
 MAP_KEEP = 512 << 20
-"""Bytes of the file that windows may span before the map is made anew, so that it never holds much of a large file."""
+"""Bytes that windows of a larger file may span before its map is made anew, so that it never holds much of it."""
 
 
 def open_map(path: str) -> np.ndarray:
@@ -80,11 +80,12 @@ class EnviArray(StoredArray):
         short = tall * across > 512 and 2 * across <= width and chosen * tall * across * item <= MAP_BYTES
         if not short or self.part or not isinstance(bands, slice) or bands.step not in (None, 1):
             return None
-        self.spanned += (chosen if raw.interleave == "bsq" else count) * tall * width * item
-        if self.spanned > MAP_KEEP:
-            self.spanned = 0
-            forget(self.map.path)
         end = raw.offset + count * height * width * item
+        if end > MAP_KEEP:
+            self.spanned += (chosen if raw.interleave == "bsq" else count) * tall * width * item
+            if self.spanned > MAP_KEEP:
+                self.spanned = 0
+                forget(self.map.path)
         try:
             # A file that was cut short would end the process at the first touch.
             values = self.map.get()
