@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from affine import Affine
 
 from torchspectral.errors import BadCube, BadInput, GridMismatch, MissingMetadata, UnknownName, closest
-from torchspectral.geo.grids import Grid, grid_of
+from torchspectral.geo.grids import Grid, grid_of, to_ground, to_pixels
 
 LAYER_NAMES = ("labels", "gt", "groundtruth", "ground_truth", "classes", "map", "mask_train")
 """Layers that are taken as labels where a product has several, the first found."""
@@ -146,10 +145,11 @@ def _whole_offset(here: Grid, there: Grid) -> tuple[int, int] | None:
     """Row and column of the labels at which the cube begins, where both share CRS and pixels."""
     if here.crs != there.crs:
         return None
-    step: Affine = ~here.transform * there.transform
-    square = all(abs(v - w) < 1e-6 for v, w in zip((step.a, step.b, step.d, step.e), (1, 0, 0, 1), strict=True))
-    col, row = round(step.c), round(step.f)
-    if not square or abs(step.c - col) > 1e-3 or abs(step.f - row) > 1e-3:
+    corners = ((0, 0), (there.width, 0), (0, there.height))
+    seen = [to_pixels(here.transform, *to_ground(there.transform, *c)) for c in corners]
+    col, row = round(float(seen[0][0])), round(float(seen[0][1]))
+    off = [abs(p[0] - c[0] - col) + abs(p[1] - c[1] - row) for p, c in zip(seen, corners, strict=True)]
+    if max(off) > 1e-3:
         return None
     return row, col
 

@@ -13,8 +13,8 @@ The payload is a JSON object (UTF-8, NaN written as null) with these keys:
     Name of the DataArray, or null.
 ``attrs``
     All attributes of the value but ``packing`` (lies in the file's own scale and offset, and below), ``glt`` and
-    ``nodata`` where values were converted or are floats. Class layers keep ``class_names`` (list of str) and ``class_colors`` (list of
-    [r, g, b]) here; entry i belongs to the value i.
+    ``nodata`` where values were converted or are floats. Class layers keep ``class_names`` (list of str) and
+    ``class_colors`` (list of [r, g, b]) here; entry i belongs to the value i.
 ``bands``
     For cubes: object of lists ``wavelength``, ``fwhm`` (float64 by repr, null for NaN), ``good`` (booleans),
     ``number`` (integers), ``detector`` (strings). For layers: object with the list ``layer`` (names).
@@ -53,6 +53,7 @@ import math
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -303,7 +304,16 @@ def staged(targets: Iterable[Path], overwrite: bool) -> Iterator[Path]:
             raise
         raise output_failed(first, error) from error
     finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder for good: writers of other threads (zarr's) may still be putting files into it after an error."""
+    for pause in (0.0, 0.02, 0.1, 0.5, 1.0):
+        time.sleep(pause)
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 def put_in_place(made: Path, target: Path) -> None:

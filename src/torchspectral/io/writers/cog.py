@@ -43,6 +43,8 @@ DTYPES = {
 
 MANY_BANDS = 16
 
+_STAND_IN = "TORCHSPECTRAL_BAND_TAGS"
+
 
 class CogOptions(Settings):
     """Options of `save` for GeoTIFF."""
@@ -50,7 +52,7 @@ class CogOptions(Settings):
     compress: Literal["deflate", "zstd", "lzw", "none"] = setting("deflate", "compression")
     level: int = setting(1, "compression level of deflate (1..9) or zstd (1..22)", ge=1, le=22)
     block: int | None = setting(None, "pixels of a tile's side, a multiple of 16; by number of bands", ge=16, le=4096)
-    interleave: Literal["band", "pixel"] = setting("band", "bands one after the other, or together in each tile")
+    interleave: Literal["band", "pixel"] = setting("band", "bands one after the other, or together (slow)")
     overviews: bool = setting(True, "smaller copies for scenes of more than 512 pixels")
     threads: int = setting(1, "threads that compress", ge=1, le=256)
     cache: int = setting(128, "GDAL's block cache", "MB", ge=16)
@@ -156,11 +158,41 @@ def _compress(raster: Raster, vrt: Path, made: Path, block: int, options: CogOpt
                     dataset.build_overviews(levels, Resampling[_resampling(raster)])
             with rasterio.open(vrt) as dataset:
                 copy(dataset, made, driver="GTiff", **creation)
+            if any(tags[""] for tags in band_tags(raster)):
+                _unwrap_band_tags(made)
             _check_written(made, raster.shape, block, levels)
         except (RasterioError, CPLE_BaseError, OSError) as error:
             if isinstance(error, OutputFailed):
                 raise
             raise OutputFailed(f"cannot write {made.name}: {_reason(error)}; free space or another place") from error
+
+
+def _unwrap_band_tags(made: Path) -> None:
+    """Move the band tags from their stand-in domain into the default one.
+
+    GDAL 3.10 copies either a band's default domain or the other domains of the scene, never both. So the tags travel in
+    a domain of their own, whose name is then blanked out where it stands: bytes of the same number, nothing moves, and
+    the header stays in front. Tags added afterwards through GDAL would put it at the end of the file.
+    """
+    mark = f'domain="{_STAND_IN}"'.encode()
+    with made.open("r+b") as file:
+        place = 0
+        kept = b""
+        found = False
+        while chunk := file.read(1 << 20):
+            window = kept + chunk
+            start = place - len(kept)
+            at = window.find(mark)
+            while at >= 0:
+                file.seek(start + at)
+                file.write(b" " * len(mark))
+                found = True
+                at = window.find(mark, at + len(mark))
+            place += len(chunk)
+            file.seek(place)
+            kept = window[-(len(mark) - 1) :]
+            if found and b"</GDALMetadata>" in window:
+                break
 
 
 def _reason(error: BaseException) -> str:
@@ -231,7 +263,7 @@ def describe(raster: Raster, raw: RawArray) -> ET.Element:
         )
         ET.SubElement(band, "Description").text = tidy(name)
         for domain, found in tags[n].items():
-            _metadata(band, found, domain)
+            _metadata(band, found, domain or _STAND_IN)
         if encoding.nodata is not None:
             ET.SubElement(band, "NoDataValue").text = _number(encoding.nodata)
         if scales[n] != 1.0 or offsets[n] != 0.0:

@@ -14,6 +14,9 @@ from torchspectral.io.writers.base import split
 DTYPES = ("uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
 """Types that can be asked for."""
 
+PIECE = 1 << 20
+"""Values that are converted at a time."""
+
 
 class Encoding:
     """From values to stored numbers.
@@ -63,9 +66,17 @@ class Encoding:
 
     def encode(self, block: np.ndarray, bands: slice) -> np.ndarray:
         """Stored numbers of a block whose first axis is `bands` of the array."""
-        if self.convert is not None:
-            block = self.convert(block, bands)
-        return block.astype(self.stored, copy=False)
+        if self.convert is None:
+            return block.astype(self.stored, copy=False)
+        out = np.empty_like(block, dtype=self.stored)
+        # Conversions work in float64: in pieces, so that their temporaries stay small.
+        step = max(1, PIECE // max(1, block[0].size))
+        for first in range(0, block.shape[0], step):
+            piece = block[first : first + step]
+            out[first : first + step] = self.convert(
+                piece, slice(bands.start + first, bands.start + first + len(piece))
+            )
+        return out
 
     def cast_range(self, rounded: np.ndarray, gone: np.ndarray, low: int, high: int, nodata: int | None) -> np.ndarray:
         """Float64 whole numbers as the stored integers, clipped to [low, high] and counted; `gone` gets `nodata`."""

@@ -22,7 +22,7 @@ def write_table(table: Any, folder: Path, path: Path) -> list[tuple[Path, Path]]
     """Write a DataFrame, GeoDataFrame or list of rows into the staging folder.
 
     CSV keeps every column (geometries as WKT, floats in full); GeoPackage and GeoJSON need geometries. GeoJSON is in
-    WGS 84 longitude and latitude, as its standard wants.
+    WGS 84 longitude and latitude, as its standard wants, and GDAL rounds its numbers to 15 digits or so.
 
     Raises
     ------
@@ -52,8 +52,9 @@ def write_table(table: Any, folder: Path, path: Path) -> list[tuple[Path, Path]]
     if suffix == ".geojson" and table.crs is not None:
         table = table.to_crs(4326)
     driver = {".gpkg": "GPKG", ".geojson": "GeoJSON"}[suffix]
+    more = {"layer": path.stem} if suffix == ".gpkg" else {}
     try:
-        table.to_file(made, driver=driver, **({"layer": path.stem} if suffix == ".gpkg" else {}))
+        table.to_file(made, driver=driver, **more)
     except OSError:
         raise
     except Exception as error:  # pyogrio, fiona and shapely each have errors of their own
