@@ -85,9 +85,7 @@ class RawArray:
         if byteorder not in ("<", ">"):
             raise BadCube(f"got byte order {byteorder!r}, expected '<' (little) or '>' (big)")
         if len(shape) != 3 or min(shape) < 1 or offset < 0:
-            raise BadCube(
-                f"got a raw array of shape {tuple(shape)} after {offset} bytes, expected (band, y, x) >= 1"
-            )
+            raise BadCube(f"got a raw array of shape {tuple(shape)} after {offset} bytes, expected (band, y, x) >= 1")
         self.path = Path(path)
         self.shape: tuple[int, int, int] = (int(shape[0]), int(shape[1]), int(shape[2]))
         self.dtype = np.dtype(dtype).newbyteorder("=")
@@ -102,9 +100,7 @@ class RawArray:
         try:
             size = self.path.stat().st_size
         except FileNotFoundError:
-            raise ProductNotFound(
-                f"{self.path} does not exist: expected a raw file of {self.nbytes} bytes"
-            ) from None
+            raise ProductNotFound(f"{self.path} does not exist: expected a raw file of {self.nbytes} bytes") from None
         if size < self.offset + self.nbytes:
             raise BrokenProduct(
                 f"{self.path} has {size} bytes, expected {self.offset + self.nbytes} for {self.shape} values "
@@ -238,15 +234,17 @@ class RawArray:
             self._pread(target, place(run_a[0], run_b[0], 0))
             return
         length_b, length_c = run_b[1] - run_b[0], run_c[1] - run_c[0]
+        # One buffer for all pieces: fresh memory would cost a page fault every 4 KiB.
+        step = max(1, min(length_b, PIECE // (size_c * item)))
+        buffer = np.empty((step - 1) * size_c + length_c, dtype=target.dtype)
         for n, a in enumerate(range(*run_a)):
             plane = target[n]
             if whole_c and plane.flags.c_contiguous:
                 self._pread(plane, place(a, run_b[0], 0))
             elif (size_c - length_c) * item <= GAP and length_b > 1:
-                step = max(1, PIECE // (size_c * item))
                 for b in range(0, length_b, step):
                     count = min(step, length_b - b)
-                    flat = np.empty(((count - 1) * size_c + length_c), dtype=target.dtype)
+                    flat = buffer[: (count - 1) * size_c + length_c]
                     self._pread(flat, place(a, run_b[0] + b, run_c[0]))
                     lines = np.lib.stride_tricks.as_strided(
                         flat, (count, length_c), (size_c * item, item), writeable=False
@@ -275,9 +273,7 @@ class RawArray:
                     f"{self.path} cannot be read at byte {position + done}: {error.strerror}"
                 ) from error
             if got == 0:
-                raise BrokenProduct(
-                    f"{self.path} ended at byte {position + done}: it was cut short while open"
-                )
+                raise BrokenProduct(f"{self.path} ended at byte {position + done}: it was cut short while open")
             done += got
 
     def write(self, row: int, col: int, block: np.ndarray, band: int = 0) -> None:
@@ -348,9 +344,7 @@ class RawArray:
                     try:
                         self._fd = os.open(self.path, flags | getattr(os, "O_CLOEXEC", 0))
                     except FileNotFoundError:
-                        raise ProductNotFound(
-                            f"{self.path} does not exist any more: it was moved or deleted"
-                        ) from None
+                        raise ProductNotFound(f"{self.path} does not exist any more: it was moved or deleted") from None
                     except OSError as error:
                         if self.writable:
                             raise output_failed(self.path, error) from error
