@@ -41,6 +41,12 @@ def product(request, tmp_path):
     return ts.save(cube, tmp_path / "in" / "scene.hdr", interleave=request.param)
 
 
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(streaming, "BLOCK_BYTES", 5000)
+    monkeypatch.setattr(streaming, "RUN_BYTES", 5000)
+
+
 def raw_of(path):
     from torchspectral.io import open_product
 
@@ -105,31 +111,41 @@ def dying(fraction, number):
     return progress
 
 
-def test_killed_and_resumed(product, tmp_path, monkeypatch):
-    monkeypatch.setattr(streaming, "BLOCK_BYTES", 5000)
+@pytest.mark.parametrize("options", [{}, {"bands": "good"}], ids=["whole", "cut"])
+def test_killed_and_resumed(product, tmp_path, small_blocks, options):
     out = tmp_path / "out.hdr"
-    process = FORK.Process(target=ts.convert, args=(product, out), kwargs={"progress": dying(0.5, signal.SIGKILL)})
+    more = {"progress": dying(0.5, signal.SIGKILL), **options}
+    process = FORK.Process(target=ts.convert, args=(product, out), kwargs=more)
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL and partial_folder(out).is_dir() and not out.exists()
     with pytest.raises(OutputExists, match="half-done"):
-        ts.convert(product, out)
+        ts.convert(product, out, **options)
     with pytest.raises(JournalMismatch):
         ts.convert(product, out, bands=[1, 2], resume=True)
     steps = []
-    ts.convert(product, out, resume=True, progress=steps.append)
+    ts.convert(product, out, resume=True, progress=steps.append, **options)
     assert steps[0].fraction > 0.4
-    assert out.with_suffix(".img").read_bytes() == product.with_suffix(".img").read_bytes()
+    source = raw_of(product)
+    np.testing.assert_array_equal(raw_of(out), source.isel(band=source["good"].values) if options else source)
     assert not partial_folder(out).exists()
 
 
-def test_ctrl_c(product, tmp_path, monkeypatch):
-    monkeypatch.setattr(streaming, "BLOCK_BYTES", 5000)
+def test_ctrl_c(product, tmp_path, small_blocks):
     out = tmp_path / "out.hdr"
     with pytest.raises(Interrupted, match="resume"):
         ts.convert(product, out, progress=dying(0.3, signal.SIGINT))
     ts.convert(product, out, overwrite=True)
     np.testing.assert_array_equal(raw_of(out), raw_of(product))
+
+
+def test_copying_without_the_kernels_help(product, tmp_path, monkeypatch):
+    def cannot(*numbers):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "copy_file_range", cannot)
+    ts.convert(product, tmp_path / "out.hdr")
+    assert (tmp_path / "out.img").read_bytes() == product.with_suffix(".img").read_bytes()
 
 
 def test_converting_imports_no_torch():

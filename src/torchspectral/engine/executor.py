@@ -20,6 +20,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
+from torchspectral.engine.memory import release
 from torchspectral.errors import BadSettings, MissingDependency, TooLarge
 
 IN_FLIGHT = 2
@@ -182,7 +183,9 @@ def _work(name: str, blob: bytes | None, item: Any) -> Any:
             stage = cloudpickle.loads(blob)
             _SEEN.clear()
             _SEEN[name] = stage
-    return stage.write(stage.compute(stage.read(item)))
+    record = stage.write(stage.compute(stage.read(item)))
+    release()
+    return record
 
 
 def _run_here(stage: Stage, items: Iterable[Any]) -> Iterator[Any]:
@@ -211,7 +214,9 @@ def _run_here(stage: Stage, items: Iterable[Any]) -> Iterator[Any]:
             writing.append(writer.submit(stage.write, done))
             del done
             while writing and (len(writing) >= IN_FLIGHT or writing[0].done()):
-                yield writing.popleft().result()
+                record = writing.popleft().result()
+                release()
+                yield record
         while writing:
             yield writing.popleft().result()
     finally:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from torchspectral.engine.paths import sources_of
 from torchspectral.errors import JournalMismatch, OutputExists
 from torchspectral.io.raw import output_failed
 
@@ -184,8 +185,7 @@ def fingerprint(value: Any) -> dict[str, Any]:
         json.dumps({k: v for k, v in value.attrs.items() if k != "glt"}, sort_keys=True, default=str).encode(),
         digest_size=16,
     ).hexdigest()
-    sources = value.attrs.get("source") or []
-    files = [Path(s) for s in ([sources] if isinstance(sources, str) else sources)]
+    files = [Path(s) for s in sources_of(value)]
     if not value.variable._in_memory and files and all(f.exists() for f in files):
         facts["files"] = [[str(f.resolve()), *_size_and_time(f)] for f in files]
         facts["some values"] = _glance(value.variable)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import threading
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from torchspectral.errors import BadSettings, TooLarge
 
@@ -75,6 +78,21 @@ def check_fits(need: int, limit: int | None, what: str, hint: str = "") -> None:
             f"{what} needs {readable(need)}, but {readable(allowed)} are {whose}: "
             + (hint or "work on a window (--bbox), on fewer bands, or on a larger machine")
         )
+
+
+def release() -> None:
+    """Hand freed memory back to the system: the C library keeps blocks of a tile's size for itself otherwise."""
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@lru_cache(maxsize=1)
+def _trim() -> Any:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return None
 
 
 def readable(size: float) -> str:

@@ -103,8 +103,10 @@ def files_of(path: Path) -> tuple[Path, ...]:
 
 
 def sources_of(value: Any) -> list[str]:
-    """Files that an input was opened from."""
+    """Files that an input was opened from: the one that it is read from, and those that its history names."""
     if not isinstance(value, xr.DataArray):
         return []
-    source = value.attrs.get("source") or []
-    return [source] if isinstance(source, str) else [str(s) for s in source]
+    stated = value.attrs.get("source") or []
+    found = [stated] if isinstance(stated, str) else [str(s) for s in stated]
+    own = value.encoding.get("source")
+    return [str(own), *(s for s in found if s != str(own))] if own else found

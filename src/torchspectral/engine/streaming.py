@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,19 +12,25 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from xarray.core import indexing
 
-from torchspectral.engine.executor import Workers
+from torchspectral.engine.executor import Stage, Workers
 from torchspectral.engine.interrupting import stoppable
 from torchspectral.engine.journal import Journal, fingerprint
+from torchspectral.engine.maps import no_maps
 from torchspectral.engine.method import Window
 from torchspectral.engine.plan import cut_scene
 from torchspectral.engine.scratch import FileScratch, Workspace
-from torchspectral.errors import BadCube, BadSettings, OutputFailed, TorchspectralError
+from torchspectral.errors import BadCube, BadSettings, BrokenProduct, OutputFailed, TorchspectralError
+from torchspectral.io.raw import RawArray, RawBackend, output_failed
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.result import Report
 
 BLOCK_BYTES = 16 << 20
 """Stored values of one block [bytes]."""
+
+RUN_BYTES = 64 << 20
+"""Bytes of one run where a file is copied as it is."""
 
 LARGEST_BLOCK = 128 << 20
 """Most that a block grows to, so as to hold whole chunks of the source [bytes]."""
@@ -38,7 +46,8 @@ class CopyStage:
     def read(self, item: tuple[int, Window]) -> tuple[int, Window, np.ndarray]:
         """Values of a window."""
         rows, cols = item[1].slices
-        return (*item, np.asarray(self.source[:, rows, cols].values))
+        with no_maps():
+            return (*item, np.asarray(self.source[:, rows, cols].values))
 
     def compute(self, loaded: tuple[int, Window, np.ndarray]) -> tuple[int, Window, np.ndarray]:
         """Nothing: what has to be computed is computed where the lazy cube is read."""
@@ -49,6 +58,60 @@ class CopyStage:
         number, window, block = done
         self.target.write(window.row, window.col, block)
         return number
+
+
+@dataclass
+class BytesStage:
+    """Copy runs of bytes from file to file, inside the kernel where it can."""
+
+    source: RawArray
+    target: FileScratch
+    run: int
+
+    def read(self, item: int) -> int:
+        """Nothing: source and target are files."""
+        return item
+
+    def compute(self, loaded: int) -> int:
+        """Nothing."""
+        return loaded
+
+    def write(self, done: int) -> int:
+        """Copy run number `done`; returns its number."""
+        start = done * self.run
+        copy_bytes(self.source, self.target, start, min(self.run, self.source.nbytes - start))
+        return done
+
+
+def copy_bytes(source: RawArray, target: RawArray, start: int, count: int) -> None:
+    """Copy bytes of the values of one raw array to the same place of another of the same layout.
+
+    Raises
+    ------
+    BrokenProduct, OutputFailed
+    """
+    here, there = source._open(), target._open()
+    done = 0
+    while done < count:
+        at = start + done
+        try:
+            moved = _move(here, there, min(count - done, 1 << 30), source.offset + at, target.offset + at)
+        except OSError as error:
+            raise output_failed(target.path, error) from error
+        if moved == 0:
+            raise BrokenProduct(f"{source.path} ended at byte {source.offset + at}: it was cut short while open")
+        done += moved
+
+
+def _move(here: int, there: int, count: int, read_at: int, write_at: int) -> int:
+    try:
+        return os.copy_file_range(here, there, count, read_at, write_at)
+    except (OSError, AttributeError) as error:
+        # Not every pair of file systems can; a full disk is told as what it is.
+        if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    block = os.pread(here, min(count, 4 << 20), read_at)
+    return os.pwrite(there, block, write_at)
 
 
 def stream(
@@ -134,17 +197,42 @@ def stream(
 
 def _copy(cube: xr.DataArray, journal: Journal, interleave: str, pool: Workers, progress: Progress) -> FileScratch:
     variable = cube.variable
-    windows = _windows(cube)
     workspace = Workspace(journal.folder)
     target = workspace.array("values", variable.shape, variable.dtype, reuse=journal.resumed, interleave=interleave)
     assert isinstance(target, FileScratch)
-    done = set(journal.blocks("copy"))
-    todo = [(n, window) for n, window in enumerate(windows) if n not in done]
-    for number in pool.run(CopyStage(variable, target), todo):
+    twin = file_behind(variable)
+    stage: Stage
+    items: list[Any]
+    if twin is not None and twin.interleave == interleave:
+        stage, name = BytesStage(twin, target, RUN_BYTES), "bytes"
+        items = list(range(-(-twin.nbytes // RUN_BYTES)))
+    else:
+        stage, name = CopyStage(variable, target), "copy"
+        items = list(enumerate(_windows(cube)))
+    done = set(journal.blocks(name))
+    todo = [item for number, item in enumerate(items) if number not in done]
+    for number in pool.run(stage, todo):
         done.add(number)
-        journal.add("block", stage="copy", block=number)
-        progress(Step("convert", len(done) / len(windows)))
+        journal.add("block", stage=name, block=number)
+        progress(Step("convert", len(done) / len(items)))
     return target
+
+
+def file_behind(variable: xr.Variable) -> RawArray | None:
+    """The flat file whose values a lazy variable hands out as they are stored, all of them; None where it does more."""
+    data = variable._data
+    if not isinstance(data, indexing.LazilyIndexedArray) or isinstance(variable._data, np.ndarray):
+        return None
+    array = data.array
+    raw = array.raw if isinstance(array, RawBackend) else getattr(array, "raw", None)
+    if not isinstance(raw, RawArray) or raw.shape != variable.shape or raw.dtype != variable.dtype:
+        return None
+    if not isinstance(array, RawBackend) and (getattr(array, "decode", True) or getattr(array, "part", "")):
+        return None
+    whole = all(
+        isinstance(k, slice) and k.indices(n) == (0, n, 1) for k, n in zip(data.key.tuple, raw.shape, strict=True)
+    )
+    return raw if whole and raw.byteorder == "<" else None
 
 
 def _windows(cube: xr.DataArray) -> list[Window]:
