@@ -49,7 +49,15 @@ def __getattr__(name: str) -> Any:
     if target is None:
         raise AttributeError(f"module 'torchspectral' has no attribute {name!r}")
     module, _, attribute = target.partition(":")
-    return getattr(import_module(module), attribute)
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        from torchspectral.errors import missing_dependency
+
+        told = missing_dependency(f"torchspectral.{name}", error)
+        if told is None:
+            raise
+        raise told from error
 
 
 def __dir__() -> list[str]:

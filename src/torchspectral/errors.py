@@ -31,6 +31,23 @@ class MissingDependency(TorchspectralError, ImportError):
     """An optional library is not installed; the message carries the install command."""
 
 
+_EXTRAS = {
+    "torch": "torch", "einops": "torch", "safetensors": "torch", "lightning": "train", "torchmetrics": "train",
+    "sklearn": "train", "geopandas": "vectors", "pyogrio": "vectors", "shapely": "vectors", "distributed": "cluster",
+    "tensorly": "demo", "panel": "viewer", "hvplot": "viewer",
+}  # fmt: skip
+
+
+def missing_dependency(what: str, error: ImportError) -> MissingDependency | None:
+    """What to tell of an import that failed; None where the library is none of the optional ones."""
+    library = (error.name or "").split(".")[0]
+    if library not in _EXTRAS:
+        return None
+    return MissingDependency(
+        f"{what} needs {library}, which is not installed: pip install 'torchspectral[{_EXTRAS[library]}]'", name=library
+    )
+
+
 class MissingMetadata(TorchspectralError):
     """Wavelengths, CRS, scale or another needed fact is absent and must be given."""
 

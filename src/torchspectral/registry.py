@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
-import importlib.util
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib import metadata, resources
-from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from torchspectral.errors import MissingDependency, UnknownName, closest
+from torchspectral.errors import UnknownName, closest, missing_dependency
 from torchspectral.log import get_logger
+from torchspectral.settings_source import settings_in_source
 
 ROOMS = (
     "sharpening", "restoration", "superresolution", "unmixing", "calibration", "classification", "detection",
@@ -146,14 +144,10 @@ def load_target(target: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] != "torchspectral":
-            extra = {"torch": "torch", "einops": "torch", "safetensors": "torch", "lightning": "train"}.get(
-                error.name.split(".")[0], "train"
-            )
-            raise MissingDependency(
-                f"{target} needs {error.name}, which is not installed: pip install 'torchspectral[{extra}]'"
-            ) from error
-        raise
+        told = missing_dependency(target, error)
+        if told is None:
+            raise
+        raise told from error
 
 
 def settings_table(found: Card) -> list[dict[str, str]]:
@@ -162,56 +156,8 @@ def settings_table(found: Card) -> list[dict[str, str]]:
     Read from the method's source, so that listing imports no torch; a class whose settings are not written there (a
     plugin's, say) is imported.
     """
-    rows = _settings_in_source(*found.target.split(":"))
+    rows = settings_in_source(*found.target.split(":"))
     return rows if rows is not None else list(load_target(found.target).Settings.table())
-
-
-def _settings_in_source(module: str, class_name: str) -> list[dict[str, str]] | None:
-    spec = importlib.util.find_spec(module)
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return None
-    classes = {
-        n.name: n for n in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body if isinstance(n, ast.ClassDef)
-    }
-    if class_name not in classes:
-        return None
-    named = [n.value for n in classes[class_name].body if _assigns(n, "Settings")]
-    if not named or not isinstance(named[0], ast.Name) or named[0].id not in classes:
-        return None
-    rows: list[dict[str, str]] = []
-    chain = [classes[named[0].id]]
-    while isinstance(base := chain[0].bases[0] if chain[0].bases else None, ast.Name) and base.id in classes:
-        chain.insert(0, classes[base.id])
-    if ast.unparse(chain[0].bases[0]) != "Settings":
-        return None
-    for node in (field for cls in chain for field in cls.body):
-        if (
-            not isinstance(node, ast.AnnAssign)
-            or not isinstance(node.value, ast.Call)
-            or not isinstance(node.target, ast.Name)
-        ):
-            continue
-        if ast.unparse(node.value.func) != "setting":
-            return None
-        given = dict(zip(("default", "description", "unit"), node.value.args, strict=False))
-        given |= {k.arg: k.value for k in node.value.keywords if k.arg in ("default", "description", "unit")}
-        text = {name: ast.literal_eval(value) for name, value in given.items() if name != "default"}
-        rows.append(
-            {
-                "name": node.target.id,
-                "type": ast.unparse(node.annotation),
-                "default": ast.unparse(given["default"]),
-                "unit": text.get("unit", ""),
-                "meaning": text.get("description", ""),
-            }
-        )
-    return rows
-
-
-def _assigns(node: ast.stmt, name: str) -> TypeGuard[ast.Assign | ast.AnnAssign]:
-    if isinstance(node, ast.AnnAssign):
-        return isinstance(node.target, ast.Name) and node.target.id == name
-    return isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
 
 
 def create(room: str, name: str, settings: dict[str, Any] | None = None) -> Any:

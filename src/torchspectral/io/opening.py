@@ -264,7 +264,8 @@ def open_product(
         return cube
     from torchspectral.io.layers import combine
 
-    opened = {name: _call(chosen, found, lambda n=name: chosen.open_layer(found, n)) for name in names}
+    more = {name: value for name, value in own.items() if name in chosen.layer_options}
+    opened = {name: _call(chosen, found, lambda n=name: chosen.open_layer(found, n, **more)) for name in names}
     return combine(cube, value, opened)
 
 

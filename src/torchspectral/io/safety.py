@@ -318,13 +318,17 @@ def open_raster(path: str | Path, drivers: Sequence[str] = RASTER_DRIVERS, **opt
     BrokenProduct
         GDAL cannot open it.
     """
+    import warnings
+
     import rasterio
-    from rasterio.errors import RasterioError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     found = existing_path(path).resolve()
     problem = ""
     # No listing of the folder: sidecars are looked up by name, and other files never join in.
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE", GDAL_CACHEMAX=256):
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE", GDAL_CACHEMAX=256), warnings.catch_warnings():
+        # An image that lies nowhere is a grid kind of its own here.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
         for driver in drivers:
             try:
                 return rasterio.open(found, driver=driver, **options)

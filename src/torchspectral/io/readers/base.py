@@ -51,6 +51,8 @@ class Reader:
         File name patterns, for messages and as hints.
     options : tuple of str
         Keywords of `open` beyond those that `open_product` handles for all.
+    layer_options : tuple of str
+        Those among them that `open_layer` takes as well.
     evidence : {"seen-real", "miniature-only"}
         Whether it was tried on real products.
     """
@@ -59,6 +61,7 @@ class Reader:
     title: ClassVar[str] = ""
     patterns: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[tuple[str, ...]] = ()
+    layer_options: ClassVar[tuple[str, ...]] = ()
     evidence: ClassVar[str] = "miniature-only"
 
     def recognise(self, path: Path) -> float:

@@ -85,14 +85,17 @@ def open_image(path: str) -> Any:
 
 def open_member(archive: str, member: str) -> Any:
     """Checked rasterio dataset of an image inside a ZIP, read through GDAL without unpacking it to disk."""
+    import warnings
+
     import rasterio
-    from rasterio.errors import RasterioError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     # GDAL reads the archive by itself, so names, links, sizes and ratios are checked each time it is opened.
     if member not in {entry.filename for entry in safe_zip_members(archive)}:
         raise BrokenProduct(f"{Path(archive).name} has no entry {member}")
     inside, problem = f"/vsizip/{{{Path(archive).resolve()}}}/{member}", ""
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE", GDAL_CACHEMAX=256):
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE", GDAL_CACHEMAX=256), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # L1B lies nowhere
         for driver in drivers_of(member):
             try:
                 dataset = rasterio.open(inside, driver=driver)

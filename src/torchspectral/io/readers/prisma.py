@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,7 @@ class PrismaReader(Reader):
     title = "PRISMA L1, L2B, L2C, L2D"
     patterns = ("PRS_L*.he5",)
     options = ("overlap", "pixel_anchor", "preset")
+    layer_options = options
     evidence = "miniature-only"
 
     def recognise(self, path: Path) -> float:
@@ -227,16 +228,7 @@ class PrismaReader(Reader):
         ------
         BrokenProduct, BandMismatch, MissingMetadata, GridMismatch, BadSettings
         """
-        overlap = options.get("overlap", "wavelength")
-        preset = options.get("preset")
-        anchor = options.get("pixel_anchor", "auto")
-        for name, value, known in (("overlap", overlap, OVERLAPS), ("pixel_anchor", anchor, ANCHORS)):
-            if value not in known:
-                raise BadSettings(f"got {name}={value!r}, expected one of {', '.join(known)}")
-        if preset is not None and preset not in PRESETS:
-            raise BadSettings(f"unknown preset {preset!r}: {closest(str(preset), PRESETS)}")
-        if preset is not None and "overlap" in options:
-            raise BadSettings("got preset and overlap, expected one of them: a preset is a list of bands")
+        overlap, anchor, preset = _rules(options)
         product = PrismaProduct(path)
         product.check()
         bands = product.bands()
@@ -280,24 +272,25 @@ class PrismaReader(Reader):
         """``pan``, error matrices, masks, angles and per-column band facts, as far as the product has them."""
         return sorted(_layers(PrismaProduct(path)))
 
-    def open_layer(self, path: Path, name: str) -> xr.DataArray:
-        """One layer.
+    def open_layer(self, path: Path, name: str, **options: Any) -> xr.DataArray:
+        """One layer; the options are those of `open`, so that the layer goes with the cube opened by them.
 
         ``pan``: (y, x), 5 m, physical values. ``vnir_error, swir_error, pan_error``: 0 is fine. ``cloud, sunglint,
         nodata``: bool. ``column_wavelength, column_fwhm``: (layer, 1, x) [nm], the centres and widths that each
         detector column has (smile), for the bands in use, sorted as the cube's.
         """
+        overlap, anchor, preset = _rules(options)
         product = PrismaProduct(path)
         known = _layers(product)
         if name not in known:
             raise UnknownName(f"{path.name} has no layer {name!r}: {closest(name, sorted(known))}")
         if name in ("pan", "pan_error"):
-            return _open_pan(product, name)
+            return _open_pan(product, name, anchor)
         if name in ("vnir_error", "swir_error"):
-            return _open_error(product, name)
+            return _open_error(product, name, anchor)
         if name in _COLUMNS:
             bands = product.bands()
-            order, _ = _choose(bands, "wavelength", None)
+            order, _ = _choose(bands, overlap, preset)
             places = tuple(f"KDP_AUX/{_COLUMNS[name]}_{d}_Matrix" for d in ("Vnir", "Swir"))
             return _layered(ColumnArray(product.handle, places, bands.where[order]), name, order + 1)
         if name == "nodata":
@@ -305,7 +298,21 @@ class PrismaReader(Reader):
         else:
             below, value = _FLAT[name]
             layer = as_layer(FlatArray(product.handle, f"{product.swath}/{below}", value, decode=False), name)
-        return _on_ground(product, layer, "auto", product.swath)[0]
+        return _on_ground(product, layer, anchor, product.swath)[0]
+
+
+def _rules(options: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    """Overlap, anchor and preset, checked."""
+    overlap, anchor = options.get("overlap", "wavelength"), options.get("pixel_anchor", "auto")
+    preset = options.get("preset")
+    for name, value, known in (("overlap", overlap, OVERLAPS), ("pixel_anchor", anchor, ANCHORS)):
+        if value not in known:
+            raise BadSettings(f"got {name}={value!r}, expected one of {', '.join(known)}")
+    if preset is not None and preset not in PRESETS:
+        raise BadSettings(f"unknown preset {preset!r}: {closest(str(preset), PRESETS)}")
+    if preset is not None and "overlap" in options:
+        raise BadSettings("got preset and overlap, expected one of them: a preset is a list of bands")
+    return overlap, anchor, preset
 
 
 def _runs(bands: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
@@ -352,7 +359,7 @@ def _error_place(product: PrismaProduct, name: str) -> str:
     return f"{product.swath}/Data Fields/{name.split('_')[0].upper()}_{kind}"
 
 
-def _open_error(product: PrismaProduct, name: str) -> xr.DataArray:
+def _open_error(product: PrismaProduct, name: str, anchor: str) -> xr.DataArray:
     """Error matrix of one cube for the bands in use, ascending by wavelength."""
     place_in = _error_place(product, name)
     cube = 0 if name == "vnir_error" else 1
@@ -366,7 +373,7 @@ def _open_error(product: PrismaProduct, name: str) -> xr.DataArray:
     where = np.column_stack([np.zeros(mine.size, int), bands.where[mine, 1]])
     layer = _layered(Axis1Array(product.handle, (place_in,), where, decode=False), name, mine + 1)
     layer.attrs["flag_meanings"] = "0 is fine"
-    return _on_ground(product, layer, "auto", product.swath)[0]
+    return _on_ground(product, layer, anchor, product.swath)[0]
 
 
 def _layered(array: StoredArray, name: str, numbers: np.ndarray) -> xr.DataArray:
@@ -379,7 +386,7 @@ def _layered(array: StoredArray, name: str, numbers: np.ndarray) -> xr.DataArray
     return xr.DataArray(variable, coords=coords, name=name)
 
 
-def _open_pan(product: PrismaProduct, name: str) -> xr.DataArray:
+def _open_pan(product: PrismaProduct, name: str, anchor: str) -> xr.DataArray:
     """The panchromatic image (or its error matrix) on its own grid."""
     below = f"{product.pan_swath}/Data Fields/Cube"
     attrs = {k: v for k, v in product.attributes().items() if k != "history"}
@@ -395,8 +402,8 @@ def _open_pan(product: PrismaProduct, name: str) -> xr.DataArray:
             f"the PAN error matrix has {layer.shape} pixels, expected {product.shape(below)} as the PAN"
         )
     if product.level != "L2D":
-        return _on_ground(product, layer, "auto", product.pan_swath)[0]
-    transform, crs, _ = product.ground("auto")
+        return _on_ground(product, layer, anchor, product.pan_swath)[0]
+    transform, crs, _ = product.ground(anchor)
     if transform is None:
         return layer
     rows, cols = product.grid_shape
