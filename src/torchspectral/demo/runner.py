@@ -129,7 +129,9 @@ def run_demo(
         intro=f"{len(parts)} sections in {total:.0f} s. Every number below names its method, settings, bands and time.",
         sections=[_for_html(name, part, folder) for name, part in parts.items()],
     )
-    pictures = [(f"{parts[name].title}: {caption}", figure) for name in parts for caption, figure in parts[name].figures]
+    pictures = [
+        (f"{parts[name].title}: {caption}", figure) for name in parts for caption, figure in parts[name].figures
+    ]
     save_panel(pictures, folder / "panel.png")
     rows = {name: {caption: table for caption, table in part.tables} for name, part in parts.items()}
     (folder / "figures.json").write_text(json.dumps(rows, indent=1, default=str), encoding="utf-8")

@@ -39,6 +39,25 @@ PIECE = 1 << 20
 # Linux moves at most 0x7ffff000 bytes in one call.
 _CALL = 1 << 30
 
+_mode = threading.local()
+
+
+@contextlib.contextmanager
+def streaming() -> Iterator[None]:
+    """Within, this thread reads by calls alone: no reader maps a file, whatever the window (the engine's streams)."""
+    before = getattr(_mode, "streams", False)
+    _mode.streams = True
+    try:
+        yield
+    finally:
+        _mode.streams = before
+
+
+def is_streaming() -> bool:
+    """Whether this thread is within `streaming`."""
+    return getattr(_mode, "streams", False)
+
+
 Axis = slice | np.ndarray
 """Which indices of one axis: a slice with positive step, or an array of integers."""
 

@@ -161,7 +161,7 @@ def _trained(
     if not weights:
         raise MissingWeights(
             f"{method} needs trained weights: give weights=FILE or a name of `torchspectral weights list`, or train: "
-            f"torchspectral train {ROOM}/{method}"
+            f"torchspectral train sharpen --method {method} --data SCENES -o RUN"
         )
     loaded = load(weights)
     card = loaded.card

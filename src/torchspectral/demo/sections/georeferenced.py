@@ -40,7 +40,9 @@ def run(context: Context) -> Part:
             "masked and scaled integers. The table is what plain GDAL reads in the files; read back by torchspectral, "
             f"values, wavelengths, widths and good bands of the first are {'equal' if same else 'NOT equal'} to the source."
         ),
-        figures=[("natural colours", rgb_panels([("source", cube), ("as Sentinel-2, water masked", masked)], columns=2))],
+        figures=[
+            ("natural colours", rgb_panels([("source", cube), ("as Sentinel-2, water masked", masked)], columns=2))
+        ],
         tables=[("What GDAL reads", rows)],
         reports=[kept.report, small.report],
         files=sorted(p for p in context.folder.iterdir() if p.is_file()),

@@ -10,7 +10,12 @@ from torchspectral.demo.runner import Context, Part
 
 ORDER = 10
 RATIO = 4
-METHODS = {"exp": "interpolation", "gsa": "component substitution", "mtf-glp-hpm": "multiresolution", "hyperpnn": "network"}
+METHODS = {
+    "exp": "interpolation",
+    "gsa": "component substitution",
+    "mtf-glp-hpm": "multiresolution",
+    "hyperpnn": "network",
+}
 PIXELS = ((20, 30), (100, 20), (125, 60))
 
 
@@ -58,7 +63,7 @@ def run(context: Context) -> Part:
         context.say(f"   {method}: ERGAS {figures['ERGAS']:.3f}, SAM {figures['SAM']:.2f} degrees")
     truth = pair["truth"].values.astype(np.float32)
     errors = [(name, np.sqrt(np.nanmean((cube.values - truth) ** 2, axis=0))) for name, cube in fused.items()]
-    pictures = [("coarse input", pair["hs"]), ("truth", pair["truth"]), *fused.items()]
+    pictures = [("truth", pair["truth"]), ("coarse input", pair["hs"]), *fused.items()]
     wavelength = scored["bands"]["wavelength"].to_numpy()
     return Part(
         title="Sharpening Indian Pines",

@@ -46,7 +46,7 @@ def run(context: Context) -> Part:
         )
     residual = float(np.sqrt(np.nanmean(np.asarray(rmse.values, float) ** 2)))
     context.say(f"   {COUNT} endmembers, reconstruction RMSE {residual:.1f} counts")
-    named = [f"{row['endmember']} ({row['nearest class']})" for row in rows]
+    named = [f"{k}: {row['nearest class']}" for k, row in enumerate(rows, start=1)]
     return Part(
         title="Unmixing Indian Pines",
         text=(

@@ -14,7 +14,7 @@ import xarray as xr
 from torchspectral.cube import make_spectra
 from torchspectral.errors import BadCube, BadSettings, BrokenProduct, UnknownName, closest
 from torchspectral.geo.grids import place
-from torchspectral.io.raw import INTERLEAVES, RawArray
+from torchspectral.io.raw import INTERLEAVES, RawArray, is_streaming
 from torchspectral.io.readers.base import Reader, StoredArray, as_cube, as_layer
 from torchspectral.io.readers.envi_header import (
     EnviHeader,
@@ -39,11 +39,11 @@ _PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 _FOREIGN = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89HDF", b"CDF", b"PK\x03\x04", b"MATLAB 5.0")
 
 
-MAP_BYTES = 8 << 20
+MAP_BYTES = 32 << 20
 """Largest window that is read through a read-only map of the file [bytes]; 0 turns maps off.
 
 A narrow window of a wide image is thousands of short runs: reading each costs a call, and reading across the gaps moves
-many times the bytes. Larger reads, those of streams among them, always go through `RawArray` and never map anything."""
+many times the bytes. Larger reads, and all reads within `raw.streaming`, go through `RawArray` and never map anything."""
 
 MAP_KEEP = 512 << 20
 """Bytes that windows of a larger file may span before its map is made anew, so that it never holds much of it."""
@@ -78,7 +78,7 @@ class EnviArray(StoredArray):
         chosen = bands.stop - bands.start if isinstance(bands, slice) else len(bands)
         tall, across = rows.stop - rows.start, cols.stop - cols.start
         short = tall * across > 512 and 2 * across <= width and chosen * tall * across * item <= MAP_BYTES
-        if not short or self.part or not isinstance(bands, slice) or bands.step not in (None, 1):
+        if is_streaming() or not short or self.part or not isinstance(bands, slice) or bands.step not in (None, 1):
             return None
         end = raw.offset + count * height * width * item
         if end > MAP_KEEP:
