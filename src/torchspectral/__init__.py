@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from torchspectral import accessor as _accessor  # noqa: F401  registers `.hsi`
+from torchspectral.lazy import lookup
 
 __version__ = "0.1.0"
 
@@ -45,19 +45,7 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    target = _PUBLIC.get(name)
-    if target is None:
-        raise AttributeError(f"module 'torchspectral' has no attribute {name!r}")
-    module, _, attribute = target.partition(":")
-    try:
-        return getattr(import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        from torchspectral.errors import missing_dependency
-
-        told = missing_dependency(f"torchspectral.{name}", error)
-        if told is None:
-            raise
-        raise told from error
+    return lookup(__name__, _PUBLIC, name)
 
 
 def __dir__() -> list[str]:

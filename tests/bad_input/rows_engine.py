@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Bad inputs of the engine: roles, grids, bands, options, memory, outputs, half-done outputs, conversion."""
 
 from __future__ import annotations

@@ -27,9 +27,7 @@ def _file(path: Path, array: np.ndarray, interleave: str, offset: int = 0, byteo
 
 
 axis_key = st.one_of(
-    st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 3)).map(
-        lambda t: slice(t[0], t[0] + t[1], t[2])
-    ),
+    st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 3)).map(lambda t: slice(t[0], t[0] + t[1], t[2])),
     st.lists(st.integers(0, 3), min_size=1, max_size=5).map(np.array),
     st.just(slice(None)),
 )
@@ -45,9 +43,7 @@ axis_key = st.one_of(
     gap=st.sampled_from([0, 8, 1 << 14]),
     keys=st.tuples(axis_key, axis_key, axis_key),
 )
-def test_windows_equal_numpy(
-    tmp_path_factory, shape, interleave, dtype, byteorder, offset, gap, keys
-) -> None:
+def test_windows_equal_numpy(tmp_path_factory, shape, interleave, dtype, byteorder, offset, gap, keys) -> None:
     array = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
     raw = _file(tmp_path_factory.mktemp("raw") / "a", array, interleave, offset, byteorder)
     before = raw_module.GAP

@@ -211,7 +211,9 @@ class _Bench:
             "provenance": self.reports,
         }
         paths["report"] = str(write_html(folder / "report.html", title="Sharpening bench", sections=[page]))
-        report = Report(method="bench/sharpening", settings=self.settings.model_dump() | {"ratio": self.ratio}, seed=seed)
+        report = Report(
+            method="bench/sharpening", settings=self.settings.model_dump() | {"ratio": self.ratio}, seed=seed
+        )
         report.notes = self.notes + [f"{name} was not run: {reason}" for name, reason in self.failed.items()]
         runs = [r.as_dict() for r in self.reports]
         write_whole(folder / "runs.json", json.dumps(runs, indent=1, default=str).encode())
@@ -229,7 +231,10 @@ class _Bench:
         return [
             ("Pictures: natural colours at reduced resolution", rgb_panels(panels, columns=4)),
             ("Error maps: root mean square over the bands", error_maps(errors, label="RMSE", unit=unit)),
-            ("Bands: error of each band", band_curves(self.curves, wavelength=self.wavelength, label="RMSE", unit=unit)),
+            (
+                "Bands: error of each band",
+                band_curves(self.curves, wavelength=self.wavelength, label="RMSE", unit=unit),
+            ),
         ]
 
 

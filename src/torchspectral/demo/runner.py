@@ -133,7 +133,7 @@ def run_demo(
         (f"{parts[name].title}: {caption}", figure) for name in parts for caption, figure in parts[name].figures
     ]
     save_panel(pictures, folder / "panel.png")
-    rows = {name: {caption: table for caption, table in part.tables} for name, part in parts.items()}
+    rows = {name: dict(part.tables) for name, part in parts.items()}
     (folder / "figures.json").write_text(json.dumps(rows, indent=1, default=str), encoding="utf-8")
     say(f"report: {folder / 'report.html'}\npanel: {folder / 'panel.png'}\n{total:.1f} s")
     report = Report(method="demo", seed=seed, seconds={n: p.seconds for n, p in parts.items()})

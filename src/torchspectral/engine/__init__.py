@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
+
+from torchspectral.lazy import lookup
 
 # Public name -> module; torch is imported only where a method runs.
 _PUBLIC = {
@@ -29,10 +30,7 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    module = _PUBLIC.get(name)
-    if module is None:
-        raise AttributeError(f"module 'torchspectral.engine' has no attribute {name!r}")
-    return getattr(import_module(f"torchspectral.engine.{module}"), name)
+    return lookup(__name__, _PUBLIC, name)
 
 
 def __dir__() -> list[str]:

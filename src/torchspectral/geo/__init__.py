@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
+
+from torchspectral.lazy import lookup
 
 # Public name -> module; nothing is imported before it is asked for.
 _PUBLIC = {
@@ -27,10 +28,7 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    module = _PUBLIC.get(name)
-    if module is None:
-        raise AttributeError(f"module 'torchspectral.geo' has no attribute {name!r}")
-    return getattr(import_module(f"torchspectral.geo.{module}"), name)
+    return lookup(__name__, _PUBLIC, name)
 
 
 def __dir__() -> list[str]:

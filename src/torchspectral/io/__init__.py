@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
+
+from torchspectral.lazy import lookup
 
 # Public name -> module:attribute; nothing is imported before it is asked for.
 _PUBLIC = {
@@ -27,11 +28,7 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    target = _PUBLIC.get(name)
-    if target is None:
-        raise AttributeError(f"module 'torchspectral.io' has no attribute {name!r}")
-    module, _, attribute = target.partition(":")
-    return getattr(import_module(f"torchspectral.io.{module}"), attribute)
+    return lookup(__name__, _PUBLIC, name)
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,9 @@ Figures are plain `matplotlib.figure.Figure` objects made without pyplot: no glo
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
+
+from torchspectral.lazy import lookup
 
 _PUBLIC = {
     "rgb_panels": "figures",
@@ -31,9 +32,7 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'torchspectral.report' has no attribute {name!r}")
-    return getattr(import_module(f"torchspectral.report.{_PUBLIC[name]}"), name)
+    return lookup(__name__, _PUBLIC, name)
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,9 @@ Everything works on cubes ``(band, y, x)``, videos and spectra ``(spectrum, band
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
+
+from torchspectral.lazy import lookup
 
 _PUBLIC = {
     "Bands": "bands",
@@ -28,9 +29,7 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'torchspectral.spectra' has no attribute {name!r}")
-    return getattr(import_module(f"torchspectral.spectra.{_PUBLIC[name]}"), name)
+    return lookup(__name__, _PUBLIC, name)
 
 
 def __dir__() -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
+
+from torchspectral.lazy import lookup
 
 _PUBLIC = {
     "unmix": "base",
@@ -19,9 +20,7 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'torchspectral.unmixing' has no attribute {name!r}")
-    return getattr(import_module(f"torchspectral.unmixing.{_PUBLIC[name]}"), name)
+    return lookup(__name__, _PUBLIC, name)
 
 
 def __dir__() -> list[str]:
