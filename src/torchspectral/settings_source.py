@@ -26,22 +26,22 @@ def settings_in_source(module: str, class_name: str) -> list[dict[str, str]] | N
     named = _settings_of(module, class_name)
     if named is None:
         return None
-    chain = _ancestors(*named)
+    chain = _ancestors(named[0], named[1].name)
     if not chain or chain[-1][1].name != "Settings":
         return None
     rows: dict[str, dict[str, str]] = {}
-    for _, cls in reversed(chain[:-1]):
+    for where, cls in reversed(chain[:-1]):
         for node in cls.body:
             if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
                 continue
-            row = _row(node)
+            row = _row(node, where)
             if row is None:
                 return None
             rows[row["name"]] = row
     return list(rows.values())
 
 
-def _row(node: ast.AnnAssign) -> dict[str, str] | None:
+def _row(node: ast.AnnAssign, module: str) -> dict[str, str] | None:
     call = node.value
     if not isinstance(call, ast.Call) or ast.unparse(call.func) != "setting" or not isinstance(node.target, ast.Name):
         return None
@@ -53,11 +53,20 @@ def _row(node: ast.AnnAssign) -> dict[str, str] | None:
         return None
     return {
         "name": node.target.id,
-        "type": ast.unparse(node.annotation),
+        "type": _type(node.annotation, module),
         "default": ast.unparse(given["default"]) if "default" in given else "",
         "unit": text.get("unit", ""),
         "meaning": text.get("description", ""),
     }
+
+
+def _type(annotation: ast.expr, module: str) -> str:
+    """Text of a type; a name that the module itself gives to a type is spelt out."""
+    tree = _tree(module)
+    for node in tree.body if tree and isinstance(annotation, ast.Name) else ():
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == ast.unparse(annotation):
+            return ast.unparse(node.value)
+    return ast.unparse(annotation)
 
 
 def _settings_of(module: str, class_name: str) -> _Found | None:

@@ -273,3 +273,13 @@ def test_nodata_of_a_large_sparse_scene_is_looked_up_once(tmp_path: Path) -> Non
     gone[0, :2] = True
     np.testing.assert_array_equal(np.isnan(cube.values).all(axis=0), gone)
     np.testing.assert_array_equal(np.isnan(cube[17, 25:55, 5:15].values), gone[25:55, 5:15])
+
+
+def test_layers_follow_the_cubes_options(tmp_path: Path) -> None:
+    path, _ = product(tmp_path, pan="six")
+    for anchor in ("center", "edge"):
+        ds = ts.open(path, layers=["pan"], pixel_anchor=anchor)
+        pan = ds["pan"].rename(y_pan="y", x_pan="x", spatial_ref_pan="spatial_ref")
+        assert grid_of(pan).bounds == grid_of(ds["cube"]).bounds
+    with pytest.raises(BadSettings, match="pixel_anchor"):
+        ts.open(path, layers=["pan"], pixel_anchor="corner")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
-from torchspectral.errors import TorchspectralError
+from torchspectral.errors import Interrupted, TorchspectralError, closest, missing_dependency
 
 # Verb -> module of this package; order is the order of `--help`.
 VERBS = {
@@ -77,12 +78,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    # `--debug` may stand anywhere, as people type it last.
-    words = (["--debug"] if debug else []) + [w for w in words if w != "--debug"]
+    # `--debug` and `--verbose` may stand anywhere, as people type them last.
+    ahead = [w for w in dict.fromkeys(words) if w in ("--debug", "--verbose", "-v")]
+    words = ahead + [w for w in words if w not in ahead]
+    # Warnings are for developers; what users must know stands in the report. `--verbose` shows both.
+    logging.captureWarnings(True)
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
-        code = build()(words, standalone_mode=False)
-    except KeyboardInterrupt:
-        _fail("stopped by the user", STOPPED)
+        code = build()(words, prog_name="torchspectral", standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, Interrupted) as stop:
+        _fail(str(stop) or "stopped by the user", STOPPED)
     except TorchspectralError as error:
         if debug:
             raise
@@ -92,19 +98,43 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        if hasattr(error, "format_message"):
-            _fail(error.format_message(), getattr(error, "exit_code", USER_ERROR) or USER_ERROR)
-        if type(error).__name__ == "Abort":
-            _fail("stopped by the user", STOPPED)
-        if type(error).__name__ == "Exit":
-            sys.exit(getattr(error, "exit_code", 0))
-        if debug:
-            raise
-        _fail(
-            f"this is a bug in torchspectral: {type(error).__name__}: {error} (run again with --debug and report it)",
-            BUG,
-        )
+        _other(error, debug)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _other(error: Exception, debug: bool) -> NoReturn:
+    """End for what is no error of ours: wrong usage, a missing library, or a bug."""
+    kind = type(error).__name__
+    if kind == "NoArgsIsHelpError":
+        typer.echo(error.ctx.get_help())  # type: ignore[attr-defined]
+        _fail(f"got no verb after `{error.ctx.command_path}`, expected one of those listed", USER_ERROR)  # type: ignore[attr-defined]
+    if hasattr(error, "format_message"):
+        _fail(_usage(error), getattr(error, "exit_code", USER_ERROR) or USER_ERROR)
+    if kind == "Abort":
+        _fail("stopped by the user", STOPPED)
+    if kind == "Exit":
+        sys.exit(getattr(error, "exit_code", 0))
+    if debug:
+        raise error
+    if isinstance(error, ImportError):
+        told = missing_dependency("this verb", error)
+        if told is not None:
+            _fail(str(told), USER_ERROR)
+    _fail(f"this is a bug in torchspectral: {kind}: {error} (run again with --debug and report it)", BUG)
+
+
+def _usage(error: Any) -> str:
+    """One sentence about wrong usage, and where the right one is told."""
+    context, text = getattr(error, "ctx", None), error.format_message().strip()
+    if kind := getattr(error, "param", None):
+        name = kind.human_readable_name if kind.param_type_name == "argument" else "/".join(kind.opts)
+        if type(error).__name__ == "MissingParameter":
+            text = f"got no {name}, expected {(getattr(kind, 'help', '') or 'a value').rstrip('.')}"
+    if type(error).__name__ == "NoSuchOption" and context is not None and not getattr(error, "possibilities", None):
+        options = [o for p in context.command.params for o in p.opts if o.startswith("--")]
+        text = f"{text.rstrip('.')}: {closest(error.option_name, options)}"
+    where = f" (see `{context.command_path} --help`)" if context is not None else ""
+    return text.rstrip(".") + where
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -114,11 +144,10 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _log_to_stderr() -> None:
-    import logging
-
     from rich.console import Console
     from rich.logging import RichHandler
 
-    logger = logging.getLogger("torchspectral")
-    logger.addHandler(RichHandler(console=Console(stderr=True), show_path=False))
-    logger.setLevel(logging.INFO)
+    handler = RichHandler(console=Console(stderr=True), show_path=False)
+    for name in ("torchspectral", "py.warnings"):
+        logging.getLogger(name).addHandler(handler)
+    logging.getLogger("torchspectral").setLevel(logging.INFO)

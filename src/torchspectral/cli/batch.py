@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torchspectral.cli.options import OutPath
 from torchspectral.cli.show import finite, print_json
-from torchspectral.errors import BadSettings, ProductNotFound, TorchspectralError
+from torchspectral.errors import BadSettings, OutputFailed, ProductNotFound, TorchspectralError
 
 
 def expand(inputs: Sequence[Path]) -> list[Path]:
@@ -62,33 +64,50 @@ def _in_folder(path: Path) -> list[Path]:
     return inside
 
 
-def outputs_for(inputs: Sequence[Path], out: Path, suffix: str) -> list[Path]:
-    """Output of each input: `out` itself for one, ``out/STEM.suffix`` for several.
+def is_folder(out: OutPath) -> bool:
+    """Whether an output is a folder: typed with a slash at its end, or there already and no Zarr store."""
+    return out.folder or (out.is_dir() and out.suffix != ".zarr")
+
+
+def outputs_for(inputs: Sequence[Path], out: OutPath, suffix: str, *, into_folder: bool = False) -> list[OutPath]:
+    """Output of each input: `out` itself for one, ``out/STEM.suffix`` for several; without a suffix, a folder each.
+
+    With `into_folder` a single input too gets its own file in `out` where that is a folder (verbs that make one
+    value; for the others the folder itself is the output).
 
     Raises
     ------
     BadSettings
         Several inputs and an output that looks like one file, or two inputs of the same name.
     """
-    if len(inputs) == 1:
-        return [out / f"{inputs[0].stem}{suffix}" if out.is_dir() and suffix and out.suffix != suffix else out]
-    if out.suffix and not out.is_dir():
+    if len(inputs) == 1 and not (into_folder and is_folder(out)):
+        return [out]
+    if len(inputs) > 1 and out.suffix and not is_folder(out):
         raise BadSettings(
             f"got {len(inputs)} inputs and one output file {out}: expected a folder, such as -o {out.stem}/"
         )
-    names = [out / f"{p.stem}{suffix}" for p in inputs]
+    names = [OutPath(Path(out) / f"{_stem(p)}{suffix}") for p in inputs]
+    for name in names:
+        name.folder = not suffix
     if len(set(names)) < len(names):
         raise BadSettings("two inputs have the same name and would write the same output: run them apart")
     return names
 
 
+def _stem(path: Path) -> str:
+    """Name of a product without its suffix; a folder's whole name, which may well have dots in it."""
+    return path.name if path.is_dir() and path.suffix != ".zarr" else path.stem
+
+
 def run_batch(
     inputs: Sequence[Path],
-    out: Path,
+    out: OutPath,
     suffix: str,
-    work: Callable[[Path, Path], Any],
+    work: Callable[[Path, OutPath], Any],
     *,
     skip_existing: bool = False,
+    as_json: bool = False,
+    into_folder: bool = False,
 ) -> None:
     """Call `work(input, output)` for each input; one failure does not stop the others.
 
@@ -100,17 +119,46 @@ def run_batch(
     from torchspectral.cli.show import print_result
 
     paths = expand(inputs)
-    targets = outputs_for(paths, out, suffix)
+    targets = outputs_for(paths, out, suffix, into_folder=into_folder)
     if len(paths) == 1:
-        if skip_existing and targets[0].exists():
+        if skip_existing and _is_done(targets[0]):
+            print_json({"input": str(paths[0]), "output": str(targets[0]), "status": "skipped"})
             return
-        print_result(work(paths[0], targets[0]))
+        with _folder(out if targets[0] != out else None):
+            print_result(work(paths[0], targets[0]), as_json)
         return
-    out.mkdir(parents=True, exist_ok=True)
+    with _folder(out):
+        failed = _each(paths, targets, work, skip_existing)
+    if failed:
+        raise TorchspectralError(
+            f"{len(failed)} of {len(paths)} inputs failed: {', '.join(failed[:5])}{' ...' if len(failed) > 5 else ''}"
+        )
+
+
+@contextmanager
+def _folder(out: Path | None) -> Iterator[None]:
+    """Make the folder of the outputs, and take it away again where nothing came to lie in it."""
+    made = out is not None and not out.exists()
+    if out is not None and made:
+        try:
+            out.mkdir(parents=True)
+        except OSError as error:
+            raise OutputFailed(f"cannot make the folder {out}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        if out is not None and made and not any(out.iterdir()):
+            out.rmdir()
+
+
+def _each(
+    paths: Sequence[Path], targets: Sequence[OutPath], work: Callable[[Path, OutPath], Any], skip_existing: bool
+) -> list[str]:
+    """Run all; returns the inputs that failed."""
     failed: list[str] = []
     for path, target in zip(paths, targets, strict=True):
         line: dict[str, Any] = {"input": str(path), "output": str(target)}
-        if skip_existing and target.exists():
+        if skip_existing and _is_done(target):
             print_json({**line, "status": "skipped"})
             continue
         try:
@@ -119,7 +167,11 @@ def run_batch(
         except TorchspectralError as error:
             failed.append(str(path))
             print_json({**line, "status": "failed", "error": f"{type(error).__name__}: {error}"})
-    if failed:
-        raise TorchspectralError(
-            f"{len(failed)} of {len(paths)} inputs failed: {', '.join(failed[:5])}{' ...' if len(failed) > 5 else ''}"
-        )
+    return failed
+
+
+def _is_done(target: OutPath) -> bool:
+    """Whether an output stands; a folder of all values does once it holds a report."""
+    if is_folder(target):
+        return target.is_dir() and any(target.glob("*.run.yaml"))
+    return target.exists()

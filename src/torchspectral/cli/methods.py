@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,8 +10,12 @@ from torchspectral.cli.options import Json
 
 
 def methods(
-    room: Annotated[str | None, typer.Argument(help="Room, such as sharpening, or io for the readers.")] = None,
-    method: Annotated[str | None, typer.Argument(help="Method, for its settings.")] = None,
+    room: Annotated[
+        str | None, typer.Argument(help="Room, such as sharpening, or io for the readers.", show_default=False)
+    ] = None,
+    method: Annotated[
+        str | None, typer.Argument(help="Method for its settings, or reader for its options.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List methods; with a room and a method, everything known about it.
@@ -25,7 +29,9 @@ def methods(
         from torchspectral.io import reader_cards
 
         rows = reader_cards()
-        if as_json:
+        if method is not None:
+            _reader(method, rows, as_json)
+        elif as_json:
             print_json(rows)
         else:
             table(rows)
@@ -58,3 +64,19 @@ def methods(
     if settings:
         typer.echo("")
         table(settings)
+
+
+def _reader(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    """One reader with the options of `open` that are its own."""
+    from torchspectral.cli.show import facts, print_json
+    from torchspectral.errors import UnknownName, closest
+    from torchspectral.io.opening import SHARED_OPTIONS, get_reader
+
+    known = {row["name"]: row for row in rows}
+    if name not in known:
+        raise UnknownName(f"no reader {name!r}: {closest(name, tuple(known))}")
+    found = {**known[name], "options": [*get_reader(name).options, *SHARED_OPTIONS]}
+    if as_json:
+        print_json(found)
+    else:
+        facts(found)

@@ -10,33 +10,24 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
-import yaml
 
-from torchspectral.errors import BadSettings, ProductNotFound
+from torchspectral.cli.config import read_config
+from torchspectral.errors import BadSettings
 
 
-def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Make the values of a YAML file the defaults of the command; reads `OUT.run.yaml` as well."""
-    if path is None:
-        return None
-    if not path.is_file():
-        raise ProductNotFound(f"{path} does not exist: expected a YAML file with option names, such as OUT.run.yaml")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadSettings(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise BadSettings(f"{path} holds {type(values).__name__}, expected a map of option names")
-    values = {**(values.pop("options", None) or {}), **values}
-    values["method"] = str(values.get("method", "")).rpartition("/")[2] or None
-    settings = values.pop("settings", None) or {}
-    values["set"] = [
-        f"{name}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for name, value in settings.items()
-    ]
-    known = {p.name for p in ctx.command.params}
-    names = {"set": "settings", "json": "as_json"}
-    ctx.default_map = {names.get(k, k): v for k, v in values.items() if names.get(k, k) in known and v is not None}
-    return path
+class OutPath(type(Path())):  # type: ignore[misc]
+    """A path that remembers whether it was typed with a slash at its end, which asks for a folder."""
+
+    folder: bool = False
+
+    @classmethod
+    def read(cls, text: Any) -> OutPath:
+        """From the command line."""
+        if not str(text).strip():
+            raise typer.BadParameter("it is empty, expected a file, or a folder that ends in '/'")
+        path = cls(str(text))
+        path.folder = getattr(text, "folder", str(text).endswith(("/", "\\")))
+        return path
 
 
 Scene = Annotated[Path, typer.Argument(help="Product: file, folder or ZIP.", show_default=False)]
@@ -45,7 +36,15 @@ Scenes = Annotated[
     typer.Argument(help="Products, folders of products, or a .txt list of paths.", show_default=False),
 ]
 Out = Annotated[
-    Path, typer.Option("--output", "-o", help="File for the main value, or DIR/ for all.", show_default=False)
+    OutPath,
+    typer.Option(
+        "--output",
+        "-o",
+        help="File for the main value, or DIR/ for all.",
+        show_default=False,
+        parser=OutPath.read,
+        metavar="FILE|DIR/",
+    ),
 ]
 Method = Annotated[str, typer.Option("--method", "-m", help="Method; see `torchspectral methods`.")]
 Settings = Annotated[
@@ -55,15 +54,18 @@ Weights = Annotated[str | None, typer.Option("--weights", help="Weights: a file 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Config = Annotated[
     Path | None,
-    typer.Option("--config", help="YAML with options, such as OUT.run.yaml.", callback=_read_config, is_eager=True),
+    typer.Option("--config", help="YAML with options, such as OUT.run.yaml.", callback=read_config, is_eager=True),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0)]
 SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave inputs alone whose output exists.")]
 Bands = Annotated[str, typer.Option("--bands", help='"good", "all", or numbers from 1: 1-50,60.')]
 Bbox = Annotated[
     tuple[float, float, float, float] | None,
     typer.Option("--bbox", help="West south east north in the scene's CRS."),
+]
+Mask = Annotated[
+    str | None, typer.Option("--mask", help='"clear" (the product\'s own flags) or a mask file; True is kept.')
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
 
@@ -74,15 +76,22 @@ class Engine:
 
     bands: Bands = "good"
     bbox: Bbox = None
-    mask: Annotated[str | None, typer.Option("--mask", help='"clear" (the product\'s own flags) or a mask file.')] = (
-        None
-    )
+    mask: Mask = None
     seed: Seed = 0
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto"
     workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 1
     cluster: Annotated[str | None, typer.Option("--cluster", help="Address of a Dask scheduler.")] = None
     tile: Annotated[str | None, typer.Option("--tile", help="Tile size, ROWSxCOLS.")] = None
     batch: Annotated[int, typer.Option("--batch", help="Tiles per batch.", min=1)] = 1
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align", help="Resample inputs that do not fit (PAN, library) onto the scene's pixels or bands."
+        ),
+    ] = False
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", help="Most that a scene held at once may take, such as 4GB.")
+    ] = None
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32, or int16 for scaled integers.")] = None
     overwrite: Overwrite = False
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a half-done output.")] = False
@@ -100,6 +109,8 @@ class Engine:
             "tile": parse_tile(self.tile),
             "batch": self.batch,
             "dtype": self.dtype,
+            "resample": self.align,
+            "max_memory": self.max_memory,
             "overwrite": self.overwrite,
             "resume": self.resume,
         }

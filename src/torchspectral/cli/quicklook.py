@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torchspectral.cli.options import Out, Overwrite, Scenes, SkipExisting
+from torchspectral.cli.options import Json, Out, Overwrite, Scenes, SkipExisting
 
 
 def quicklook(
@@ -19,8 +19,9 @@ def quicklook(
     size: Annotated[int, typer.Option("--size", help="Longest side of the picture [pixels].", min=16)] = 2048,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
+    as_json: Json = False,
 ) -> None:
-    """Write an RGB picture (PNG or JPEG), stretched between the 2nd and 98th percentile.
+    """Write an RGB picture (PNG, JPEG, TIFF or WebP), stretched between the 2nd and 98th percentile.
 
     Example: torchspectral quicklook scene.tif -o rgb.png
     """
@@ -32,4 +33,4 @@ def quicklook(
 
         return save_quicklook(open_product(source), target, wavelengths=rgb, size=size, overwrite=overwrite)
 
-    run_batch(scenes, output, ".png", work, skip_existing=skip_existing)
+    run_batch(scenes, output, ".png", work, skip_existing=skip_existing, as_json=as_json, into_folder=True)

@@ -28,13 +28,12 @@ def sharpen(
 
     Example: torchspectral sharpen hs.tif pan.tif -o sharp.tif --method gsa
     """
-    from torchspectral.cli.verb import run_verb
-    from torchspectral.io import open_product
+    from torchspectral.cli.verb import open_pan, run_verb
     from torchspectral.settings import parse_pairs
     from torchspectral.sharpening.base import sharpen as run
 
     def call(cube, **options):  # type: ignore[no-untyped-def]
-        finer = open_product(pan) if pan else open_product(scene, layers=("pan",))["pan"]
+        finer = open_pan(scene, pan, engine)
         return run(cube, finer, method=method, settings=parse_pairs(settings or []), weights=weights, **options)
 
     run_verb("sharpening", method, [scene], output, engine, call, as_json=as_json, inputs={"pan": pan})

@@ -72,11 +72,16 @@ def facts(pairs: Mapping[str, Any]) -> None:
         typer.echo(f"{name:<{width}}  {cell(value)}")
 
 
+_SHOWN = 16  # longer lists are for --json
+
+
 def cell(value: Any) -> str:
     """Text of one value."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
+        if len(value) > _SHOWN:
+            return f"{', '.join(cell(v) for v in value[: _SHOWN - 2])}, ..., {cell(value[-1])} ({len(value)})"
         return ", ".join(cell(v) for v in value)
     if isinstance(value, Mapping):
         return ", ".join(f"{k}={cell(v)}" for k, v in value.items())

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from torchspectral.cli.options import Out, Overwrite, Scene, Seed, Settings
+from torchspectral.cli.options import Json, Out, Overwrite, Scene, Seed, Settings
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make test data with known truth.")
 
@@ -23,6 +23,7 @@ def wald(
     ratio: Annotated[int, typer.Option("--ratio", help="Resolution ratio.", min=2)] = 4,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Reduced-resolution pair by Wald's protocol: hs.tif, pan.tif and truth.tif in a folder.
 
@@ -42,4 +43,4 @@ def wald(
         seed=seed,
         **parse_pairs(settings or []),
     )
-    print_result(result)
+    print_result(result, as_json)

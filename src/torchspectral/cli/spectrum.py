@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torchspectral.cli.options import Out, Overwrite, Scene
+from torchspectral.cli.options import Json, Out, Overwrite, Scene
 
 
 def spectrum(
@@ -21,6 +21,7 @@ def spectrum(
     lonlat: Annotated[bool, typer.Option("--lonlat", help="X Y are longitude and latitude.")] = False,
     pixel: Annotated[bool, typer.Option("--pixel", help="X Y are column and row, from 0.")] = False,
     overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Write the spectra at one or several places as CSV, ENVI library (.sli) or picture (.png).
 
@@ -34,5 +35,7 @@ def spectrum(
     places = ([("place 1", *at)] if at else []) + (read_points(points) if points else [])
     if not places:
         raise BadSettings("got no place: expected --at X Y or --points FILE.csv")
+    if pixel and lonlat:
+        raise BadSettings("got --pixel and --lonlat, expected one of them: places are columns and rows, or degrees")
     how = "pixel" if pixel else "lonlat" if lonlat else "grid"
-    print_result(save_spectra_at(open_product(scene), places, output, how=how, overwrite=overwrite))
+    print_result(save_spectra_at(open_product(scene), places, output, how=how, overwrite=overwrite), as_json)

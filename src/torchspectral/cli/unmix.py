@@ -33,6 +33,7 @@ def unmix(
     from torchspectral.cli.verb import run_verb
     from torchspectral.io.libraries import read_library
     from torchspectral.settings import parse_pairs
+    from torchspectral.unmixing.base import DEFAULT
     from torchspectral.unmixing.base import unmix as run
 
     spectra = read_library(library) if library else None
@@ -42,7 +43,7 @@ def unmix(
 
     run_verb(
         "unmixing",
-        method,
+        "fcls" if spectra is not None and method == DEFAULT else method,
         scenes,
         output,
         engine,
@@ -50,4 +51,5 @@ def unmix(
         as_json=as_json,
         skip_existing=skip_existing,
         inputs={"library": library},
+        suffix="",
     )

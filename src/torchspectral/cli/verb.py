@@ -6,22 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torchspectral.cli.options import Engine
+from torchspectral.cli.options import Engine, OutPath
 
 
 def run_verb(
     room: str,
     method: str,
     scenes: Sequence[Path],
-    output: Path,
+    output: OutPath,
     engine: Engine,
     call: Callable[..., Any],
     *,
     as_json: bool = False,
     skip_existing: bool = False,
     inputs: Mapping[str, Any] | None = None,
+    suffix: str = ".tif",
 ) -> None:
     """Open each scene, cut and mask it, and hand it to `call(cube, out=..., progress=..., **engine options)`.
+
+    `suffix` is that of each output where there are several inputs; "" gives each a folder of all values.
 
     Raises
     ------
@@ -30,29 +33,78 @@ def run_verb(
     """
     from torchspectral import registry
     from torchspectral.cli.batch import expand, outputs_for, run_batch
-    from torchspectral.cli.show import print_json, print_result, progress_bar
+    from torchspectral.cli.show import finite, print_json, progress_bar
 
     card = registry.card(room, method)
     paths = expand(scenes)
+    given = {role: Path(path) for role, path in (inputs or {}).items() if path}
+    targets = outputs_for(paths, output, suffix)
+    for source, target in zip(paths, targets, strict=True):
+        refuse_input_as_output(target, [source, *given.values()])
     if engine.dry_run:
-        for source, target in zip(paths, outputs_for(paths, output, ".tif"), strict=True):
-            print_json(_plan(card, source, target, engine, inputs or {}))
+        for source, target in zip(paths, targets, strict=True):
+            print_json(finite(_plan(card, source, target, engine, given)))
         return
+    registry.load_target(card.target)  # what is not installed is said before anything is read
 
-    def work(source: Path, target: Path) -> Any:
+    def work(source: Path, target: OutPath) -> Any:
         cube = prepare(source, engine)
         with progress_bar(source.name) as progress:
-            return call(cube, out=as_target(output, target), progress=progress, **engine.as_options())
+            result = call(cube, out=as_target(target), progress=progress, **engine.as_options())
+        remember(result, {"cube": source, **given}, engine)
+        return result
 
-    if len(paths) == 1 and not skip_existing:
-        print_result(work(paths[0], outputs_for(paths, output, "")[0]), as_json)
-        return
-    run_batch(paths, output, ".tif", work, skip_existing=skip_existing)
+    run_batch(paths, output, suffix, work, skip_existing=skip_existing, as_json=as_json)
 
 
-def as_target(output: Path, target: Path) -> Path | str:
+def refuse_input_as_output(target: Path, sources: Sequence[Path]) -> None:
+    """Refuse to write over what is being read.
+
+    Raises
+    ------
+    OutputFailed
+    """
+    from torchspectral.errors import OutputFailed
+
+    for source in sources:
+        if target.resolve() == source.resolve():
+            raise OutputFailed(f"the output {target} is one of the inputs: choose another name")
+
+
+def remember(result: Any, inputs: Mapping[str, Path], engine: Engine) -> None:
+    """Tell the report, and the ``OUT.run.yaml`` files, what the verb itself did: which files, which cut and mask."""
+    done = {"bbox": list(engine.bbox) if engine.bbox else None, "mask": _mask_word(engine)}
+    remember_inputs(result, inputs, {name: value for name, value in done.items() if value is not None})
+
+
+def remember_inputs(result: Any, inputs: Mapping[str, Path], options: Mapping[str, Any]) -> None:
+    """Write the files that were opened, and options, into the report and the ``OUT.run.yaml`` files."""
+    import yaml
+
+    from torchspectral.io.writers.run_yaml import run_path
+
+    files = {role: str(path.resolve()) for role, path in inputs.items()}
+    result.report.inputs = {**result.report.inputs, **files}
+    result.report.options = {**result.report.options, **options}
+    for path in {run_path(p) for p in result.paths.values()}:
+        if not path.is_file():
+            continue
+        known = yaml.safe_load(path.read_text(encoding="utf-8"))
+        known["inputs"] = {**known.get("inputs", {}), **files}
+        if options:
+            known["options"] = {**(known.get("options") or {}), **options}
+        part = path.with_name(f".{path.name}.partial")
+        part.write_text(yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
+        part.replace(path)
+
+
+def _mask_word(engine: Engine) -> str | None:
+    return engine.mask if engine.mask in (None, "clear") else str(Path(engine.mask).resolve())
+
+
+def as_target(target: OutPath) -> Path | str:
     """The output as the engine takes it: a trailing slash, or no suffix, means a folder of all values."""
-    return f"{target}/" if not target.suffix else target
+    return f"{target}/" if target.folder or not target.suffix else target
 
 
 def prepare(source: Path, engine: Engine) -> Any:
@@ -71,15 +123,46 @@ def prepare(source: Path, engine: Engine) -> Any:
     return cube
 
 
-def _plan(card: Any, source: Path, target: Path, engine: Engine, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    from torchspectral.io import describe
+def open_pan(scene: Path, pan: Path | None, engine: Engine) -> Any:
+    """The finer image of a sharpening, cut to the ground of the scene's window.
 
-    known = describe(source)
+    Raises
+    ------
+    MissingMetadata
+        None was given and the product has none.
+    """
+    from torchspectral.errors import MissingMetadata
+    from torchspectral.geo import crop, grid_of
+    from torchspectral.io import list_layers, open_product
+
+    if pan is None:
+        if "pan" not in list_layers(scene):
+            raise MissingMetadata(f"{scene.name} has no PAN of its own: give one, torchspectral sharpen HS PAN -o OUT")
+        both = open_product(scene, layers=("pan",), bbox=engine.bbox)
+        return both["pan"].rename(
+            {k: str(k)[:-4] for k in (*both["pan"].dims, *both["pan"].coords) if str(k).endswith("_pan")}
+        )
+    finer = open_product(pan)
+    if engine.bbox is None or grid_of(finer).kind == "none":
+        return finer
+    return crop(finer, grid_of(prepare(scene, engine)).bounds)
+
+
+def _plan(card: Any, source: Path, target: OutPath, engine: Engine, inputs: Mapping[str, Path]) -> dict[str, Any]:
+    """What a run would do, with everything checked that costs no pixels."""
+    from torchspectral.errors import OutputExists, ProductNotFound
+
+    cube = prepare(source, engine)
+    for role, path in inputs.items():
+        if not path.exists():
+            raise ProductNotFound(f"{path} (the {role}) does not exist: check the path")
+    if target.is_file() and not (engine.overwrite or engine.resume):
+        raise OutputExists(f"{target} exists: --overwrite replaces it, or choose another name")
     return {
         "method": f"{card.room}/{card.name}",
         "input": str(source),
-        "roles": {role: str(path) for role, path in inputs.items() if path},
-        "shape": known.get("shape"),
+        "roles": {role: str(path) for role, path in inputs.items()},
+        "shape": list(cube.shape),
         "output": str(target),
         "scope": card.scope,
         "cost": card.cost,

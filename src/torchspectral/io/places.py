@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.cube import make_spectra
-from torchspectral.errors import BadSettings, OutputExists, ProductNotFound
+from torchspectral.errors import BadCube, BadSettings, OutputExists, ProductNotFound
 from torchspectral.result import Report, Result
 
 Place = tuple[str, float, float]
@@ -60,12 +60,22 @@ def spectra_at(cube: xr.DataArray, places: Sequence[Place], *, how: str = "grid"
     ------
     GridMismatch
         A place lies outside the scene.
+    BadCube, BadSettings
+        The cube is no image; a column or row is no whole number.
     """
+    from torchspectral.geo.grids import grid_of
+
+    if "y" not in cube.dims or "band" not in cube.dims:
+        raise BadCube(f"got an array of {', '.join(map(str, cube.dims))}, expected an image of bands, rows and columns")
+    if how == "grid" and grid_of(cube).kind == "none":
+        how = "pixel"
     found = []
     for _, x, y in places:
         if how == "lonlat":
             found.append(cube.hsi.at(lon=x, lat=y))
         elif how == "pixel":
+            if not (x.is_integer() and y.is_integer()):
+                raise BadSettings(f"got column {x:g} and row {y:g}, expected whole numbers from 0")
             found.append(cube.hsi.at(row=int(y), col=int(x)))
         else:
             found.append(cube.hsi.at(x=x, y=y))

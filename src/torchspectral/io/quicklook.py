@@ -6,7 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from torchspectral.errors import BadSettings, OutputExists
+from torchspectral.errors import BadCube, BadSettings, OutputExists
 from torchspectral.result import Report, Result
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".webp")
@@ -33,6 +33,10 @@ def save_quicklook(
     ------
     BadSettings
         The suffix is no picture format.
+    BadCube
+        There is no image in it, but a spectral library, say.
+    BandMismatch
+        No band near a wavelength.
     OutputExists
     """
     from matplotlib.image import imsave
@@ -42,9 +46,11 @@ def save_quicklook(
         raise BadSettings(f"cannot write a picture as {target.name!r}: expected one of {', '.join(SUFFIXES)}")
     if target.exists() and not overwrite:
         raise OutputExists(f"{target} exists: choose another name or ask to overwrite")
+    if "y" not in cube.dims or "band" not in cube.dims:
+        raise BadCube(f"got an array of {', '.join(map(str, cube.dims))}, expected an image of bands, rows and columns")
     step = max(1, -(-max(cube.sizes["y"], cube.sizes["x"]) // size))
     thin = cube.isel(y=slice(None, None, step), x=slice(None, None, step))
-    picture = thin.hsi.rgb(wavelengths=wavelengths)
+    picture = thin.hsi.rgb(wavelengths=wavelengths, max_size=size)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
@@ -54,7 +60,7 @@ def save_quicklook(
         part.unlink(missing_ok=True)
     report = Report(method="quicklook", inputs={"cube": ", ".join(cube.attrs.get("source", []))})
     report.notes.append(
-        f"every {step}th pixel, {picture.shape[1]} x {picture.shape[0]}"
+        f"one pixel of every {step} x {step}, {picture.shape[1]} x {picture.shape[0]} pixels"
         if step > 1
         else f"{picture.shape[1]} x {picture.shape[0]} pixels"
     )

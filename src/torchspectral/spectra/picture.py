@@ -24,7 +24,7 @@ def rgb_bands(cube: xr.DataArray, wavelengths: Sequence[float] | None = None) ->
     Raises
     ------
     BandMismatch
-        Not three wavelengths, or no good band.
+        Not three wavelengths, one of them beyond the bands, or no good band.
     """
     good = good_bands(cube)
     if good.size == 0:
@@ -36,6 +36,13 @@ def rgb_bands(cube: xr.DataArray, wavelengths: Sequence[float] | None = None) ->
     if centres is not None and np.isfinite(centres).any():
         gaps = np.where(np.isfinite(centres), np.abs(centres[None, :] - wanted[:, None]), np.inf)
         nearest = gaps.argmin(axis=1)
+        # A sampling coarser than this has no nearer band; a wavelength beyond the bands is a mistake.
+        low, high = np.nanmin(centres) - _FURTHEST, np.nanmax(centres) + _FURTHEST
+        if wavelengths is not None and not ((wanted >= low) & (wanted <= high)).all():
+            raise BandMismatch(
+                f"got {', '.join(f'{w:g}' for w in wanted)} nm for red, green and blue, expected wavelengths within the "
+                f"good bands, {np.nanmin(centres):g} to {np.nanmax(centres):g} nm"
+            )
         if wavelengths is not None or gaps.min(axis=1).max() <= _FURTHEST:
             return int(good[nearest[0]]), int(good[nearest[1]]), int(good[nearest[2]])
         good = good[np.argsort(np.where(np.isfinite(centres), centres, np.inf))]
