@@ -6,12 +6,17 @@ import ctypes
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from torchspectral.errors import BadSettings, TooLarge
+
+GDAL_CACHE_MB = 128
+"""Decoded blocks of stored images that GDAL keeps, for each process [MB]."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -78,6 +83,17 @@ def check_fits(need: int, limit: int | None, what: str, hint: str = "") -> None:
             f"{what} needs {readable(need)}, but {readable(allowed)} are {whose}: "
             + (hint or "work on a window (--bbox), on fewer bands, or on a larger machine")
         )
+
+
+@contextmanager
+def frugal_reads() -> Iterator[None]:
+    """Read without memory maps and with a small GDAL block cache, whose default is a share of the machine's memory."""
+    import rasterio
+
+    from torchspectral.io.raw import streaming
+
+    with streaming(), rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
+        yield
 
 
 def release() -> None:

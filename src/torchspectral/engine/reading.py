@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.engine.filling import fill_margin, fill_pixels, fill_spectra, missing_pixels
+from torchspectral.engine.memory import frugal_reads
 from torchspectral.engine.method import SceneInfo, Scope, Tile, Window
 from torchspectral.engine.plan import Cut
-from torchspectral.io.raw import streaming
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ class RoleReader:
 
         rows, cols = window.slices
         key: tuple[Any, ...] = (as_slice(self.bands), rows, cols)
-        with streaming():
+        with frugal_reads():
             stored = self.data[(frame, *key) if self.timed else key].values
         # Memory of torch's own making is aligned, so that kernels sum in the same order wherever the tile lies.
         kind = torch.int64 if self.labels else {4: torch.float32, 8: torch.float64}[np.dtype(dtype).itemsize]

@@ -17,11 +17,12 @@ from xarray.core import indexing
 from torchspectral.engine.executor import Stage, Workers
 from torchspectral.engine.interrupting import stoppable
 from torchspectral.engine.journal import Journal, fingerprint
+from torchspectral.engine.memory import frugal_reads
 from torchspectral.engine.method import Window
 from torchspectral.engine.plan import cut_scene
 from torchspectral.engine.scratch import FileScratch, Workspace
 from torchspectral.errors import BadCube, BadSettings, BrokenProduct, OutputFailed, TorchspectralError
-from torchspectral.io.raw import RawArray, RawBackend, output_failed, streaming
+from torchspectral.io.raw import RawArray, RawBackend, output_failed
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.result import Report
 
@@ -45,7 +46,7 @@ class CopyStage:
     def read(self, item: tuple[int, Window]) -> tuple[int, Window, np.ndarray]:
         """Values of a window."""
         rows, cols = item[1].slices
-        with streaming():
+        with frugal_reads():
             return (*item, np.asarray(self.source[:, rows, cols].values))
 
     def compute(self, loaded: tuple[int, Window, np.ndarray]) -> tuple[int, Window, np.ndarray]:
