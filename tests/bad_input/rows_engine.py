@@ -180,6 +180,8 @@ ROWS = [
     Row("out-is-the-input", lambda tmp: run(Copy(), known(tmp), out=tmp / "scene.img", overwrite=True), OutputFailed, "one of the inputs", prepare=of_file),
     Row("out-below-a-file", lambda tmp: run(Copy(), out=tmp / "out.tif" / "x.tif"), OutputFailed, "is a file", prepare=with_file),
     Row("out-nameless", lambda tmp: run(Copy(), out=" "), BadSettings, "empty name"),
+    Row("out-of-unknown-type", lambda tmp: run(Copy(), out=tmp / "out.jpeg"), BadSettings, "cannot tell how to write cube as 'out.jpeg'"),
+    Row("out-of-another-type", lambda tmp: run(Copy(), out={"cube": tmp / "out.csv"}), BadSettings, "cannot tell how"),
     Row("out-of-no-output", lambda tmp: run(Copy(), out={"cubes": tmp / "x.tif"}), UnknownName, "did you mean cube"),
     Row("out-empty-mapping", lambda tmp: run(Copy(), out={}), BadSettings, "empty mapping"),
     Row("convert-missing", lambda tmp: ts.convert(tmp / "no.tif", tmp / "out.tif"), ProductNotFound, "no.tif",

@@ -35,7 +35,9 @@ class Paths:
 
 
 def plan_paths(out: Any, outputs: Sequence[Output]) -> Paths | None:
-    """Read ``out=``: None, a file (the primary value), ``"DIR/"`` (all values) or a mapping of names to files.
+    """Read ``out=``: None, a file (the primary value), a folder (all values) or a mapping of names to files.
+
+    A trailing slash, or no suffix, means a folder.
 
     Raises
     ------
@@ -51,15 +53,29 @@ def plan_paths(out: Any, outputs: Sequence[Output]) -> Paths | None:
         if not out:
             raise BadSettings("got an empty mapping as out, expected at least one output's file")
         files = {name: Path(path) for name, path in out.items()}
+        for name, path in files.items():
+            _check_suffix(path, names[name].kind)
         return Paths(next(iter(files.values())), files)
     text = str(out)
     if not text.strip():
         raise BadSettings("got an empty name as out, expected a file, or a folder that ends in '/'")
     path = Path(text)
-    if text.endswith(("/", "\\")) or (path.is_dir() and path.suffix not in (".zarr",)):
+    if text.endswith(("/", "\\")) or not path.suffix or (path.is_dir() and path.suffix.lower() != ".zarr"):
         return Paths(path, {n: path / f"{n}{SUFFIX[o.kind]}" for n, o in names.items()}, folder=True)
-    first = outputs[0].name
-    return Paths(path, {first: path})
+    first = outputs[0]
+    _check_suffix(path, first.kind)
+    return Paths(path, {first.name: path})
+
+
+def _check_suffix(path: Path, kind: str) -> None:
+    """Refuse a name that nothing can be written under before the work is done, not after."""
+    from torchspectral.io import saving
+
+    known = {"spectra": saving.spectra.SUFFIXES, "table": saving.tables.SUFFIXES}.get(kind, saving.RASTER)
+    if path.suffix.lower() not in known:
+        raise BadSettings(
+            f"cannot tell how to write {kind} as {path.name!r}: expected one of {', '.join(dict.fromkeys(known))}"
+        )
 
 
 def check_free(paths: Paths, inputs: Iterable[Any], *, overwrite: bool) -> None:
