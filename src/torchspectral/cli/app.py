@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from torchspectral.errors import Interrupted, TorchspectralError, closest, missing_dependency
+from torchspectral.errors import Interrupted, TorchspectralError, missing_dependency
 
 # Verb -> module of this package; order is the order of `--help`.
 VERBS = {
@@ -84,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     # Warnings are for developers; what users must know stands in the report. `--verbose` shows both.
     logging.captureWarnings(True)
     logging.getLogger().addHandler(logging.NullHandler())
+    if not set(words) & {"--verbose", "-v", "--debug"}:
+        os.environ.setdefault("CPL_LOG", os.devnull)  # what GDAL would print by itself
     try:
         code = build()(words, prog_name="torchspectral", standalone_mode=False)
         sys.stdout.flush()
@@ -93,12 +95,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if debug:
             raise
         _fail(str(error), USER_ERROR)
-    except BrokenPipeError:
-        # The reader of our output left (`| head`); nothing is wrong.
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output left (`| head`), which typer may turn into an exit; nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
         _other(error, debug)
+    if code == STOPPED:
+        _fail("stopped by the user", STOPPED)  # typer makes an exit code of Ctrl-C
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -125,16 +129,13 @@ def _other(error: Exception, debug: bool) -> NoReturn:
 
 def _usage(error: Any) -> str:
     """One sentence about wrong usage, and where the right one is told."""
-    context, text = getattr(error, "ctx", None), error.format_message().strip()
-    if kind := getattr(error, "param", None):
-        name = kind.human_readable_name if kind.param_type_name == "argument" else "/".join(kind.opts)
-        if type(error).__name__ == "MissingParameter":
-            text = f"got no {name}, expected {(getattr(kind, 'help', '') or 'a value').rstrip('.')}"
-    if type(error).__name__ == "NoSuchOption" and context is not None and not getattr(error, "possibilities", None):
-        options = [o for p in context.command.params for o in p.opts if o.startswith("--")]
-        text = f"{text.rstrip('.')}: {closest(error.option_name, options)}"
-    where = f" (see `{context.command_path} --help`)" if context is not None else ""
-    return text.rstrip(".") + where
+    context, text = getattr(error, "ctx", None), error.format_message().strip().rstrip(".")
+    param = getattr(error, "param", None)
+    if type(error).__name__ == "MissingParameter" and param is not None:
+        long = [o for o in getattr(param, "opts", []) if o.startswith("--")]
+        what = (getattr(param, "help", None) or "a value").rstrip(".")
+        text = f"got no {long[0] if long else str(param.name).upper()}, which is needed: {what}"
+    return f"{text} (see `{context.command_path} --help`)" if context is not None else text
 
 
 def _fail(message: str, code: int) -> NoReturn:

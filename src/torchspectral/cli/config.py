@@ -77,8 +77,12 @@ def _of_run(values: Mapping[str, Any], verb: str, path: Path) -> dict[str, Any]:
     if made_by != ROOMS_OF.get(verb, verb) and method != verb:
         raise BadSettings(f"{path} tells of a run of {values['method']}, expected one of `torchspectral {verb}`")
     options = dict(values.get("options") or {})
-    found = {"method": method if room else None, "seed": values.get("seed"), "device": values.get("device")}
-    found |= {name: values[name] for name in ("weights",) if values.get(name)}
+    found: dict[str, Any] = {
+        "method": method if room else None,
+        "seed": values.get("seed"),
+        "device": values.get("device"),
+    }
+    found["weights"] = values.get("weights") or None
     for name, value in options.items():
         if name == "orthorectify":
             found["keep_geometry"] = not value

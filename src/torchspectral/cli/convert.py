@@ -26,7 +26,7 @@ def convert(
     scenes: Scenes,
     output: Out,
     to: Annotated[
-        str, typer.Option("--to", help="tif (COG), zarr or hdr (ENVI): what to write into a folder.")
+        str, typer.Option("--to", help="What to write into a folder: tif (COG), zarr or hdr (ENVI).")
     ] = "tif",
     bands: Annotated[str, typer.Option("--bands", help='"all", "good", or numbers from 1: 1-50,60.')] = "all",
     bbox: Bbox = None,
@@ -34,7 +34,9 @@ def convert(
         str | None, typer.Option("--resample", help="Sensor whose bands to simulate, such as sentinel-2.")
     ] = None,
     mask: Mask = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, or int16 for scaled integers.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Stored numbers: float32, or int16 for scaled integers.")
+    ] = None,
     keep_geometry: Annotated[bool, typer.Option("--keep-geometry", help="Do not orthorectify a swath.")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes (ENVI outputs).", min=1)] = 1,
     overwrite: Overwrite = False,

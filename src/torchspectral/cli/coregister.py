@@ -19,12 +19,14 @@ def coregister(
 ) -> None:
     """Estimate the shift by phase correlation and write the scene with its georeference moved.
 
-    Example: torchspectral coregister prisma.he5 sentinel2.tif -o shifted.tif
+    Example: torchspectral coregister scene.tif reference.tif -o shifted.tif
     """
     from torchspectral.cli.show import print_result
+    from torchspectral.cli.verb import refuse_input_as_output
     from torchspectral.geo import coregister as run
     from torchspectral.io import open_product, save
 
+    refuse_input_as_output(output, [moving, reference])
     result = run(open_product(moving), open_product(reference))
     path = save(result.primary, output, overwrite=overwrite, report=result.report)
     result.paths[next(iter(result))] = str(path)

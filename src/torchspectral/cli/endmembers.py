@@ -25,7 +25,9 @@ def endmembers(
     scene: Scene,
     output: Out,
     k: Annotated[str, typer.Option("-k", help='Number of endmembers, or "auto".')] = "auto",
-    method: Annotated[str, typer.Option("--method", "-m", help="vca.")] = "vca",
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="Method; see `torchspectral methods unmixing`.")
+    ] = "vca",
     settings: Settings = None,
     bands: Bands = "good",
     bbox: Bbox = None,

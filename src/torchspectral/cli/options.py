@@ -78,7 +78,7 @@ class Engine:
     bbox: Bbox = None
     mask: Mask = None
     seed: Seed = 0
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto"
+    device: Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda or cuda:N.")] = "auto"
     workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 1
     cluster: Annotated[str | None, typer.Option("--cluster", help="Address of a Dask scheduler.")] = None
     tile: Annotated[str | None, typer.Option("--tile", help="Tile size, ROWSxCOLS.")] = None
@@ -92,7 +92,9 @@ class Engine:
     max_memory: Annotated[
         str | None, typer.Option("--max-memory", help="Most that a scene held at once may take, such as 4GB.")
     ] = None
-    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, or int16 for scaled integers.")] = None
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Stored numbers: float32, or int16 for scaled integers.")
+    ] = None
     overwrite: Overwrite = False
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a half-done output.")] = False
     dry_run: DryRun = False

@@ -139,9 +139,8 @@ def open_pan(scene: Path, pan: Path | None, engine: Engine) -> Any:
         if "pan" not in list_layers(scene):
             raise MissingMetadata(f"{scene.name} has no PAN of its own: give one, torchspectral sharpen HS PAN -o OUT")
         both = open_product(scene, layers=("pan",), bbox=engine.bbox)
-        return both["pan"].rename(
-            {k: str(k)[:-4] for k in (*both["pan"].dims, *both["pan"].coords) if str(k).endswith("_pan")}
-        )
+        fine = both["pan"].drop_vars([n for n in both["pan"].coords if not str(n).endswith("_pan")])
+        return fine.rename({n: str(n).removesuffix("_pan") for n in (*fine.dims, *fine.coords)})
     finer = open_product(pan)
     if engine.bbox is None or grid_of(finer).kind == "none":
         return finer
