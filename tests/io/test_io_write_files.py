@@ -65,7 +65,7 @@ def test_plain_gdal_sees_everything_in_the_cog(tmp_path) -> None:
         # The order that makes it cloud-optimised: headers first, small overviews before the full resolution.
         headers = [int(dataset.get_tag_item("IFD_OFFSET", dm="TIFF", bidx=1, ovr=o)) for o in (None, 0)]
         data = [int(dataset.get_tag_item("BLOCK_OFFSET_0_0", dm="TIFF", bidx=1, ovr=o)) for o in (None, 0)]
-        assert headers[0] < headers[1] < data[1] < data[0] and headers[0] in (8, 16)
+        assert headers[0] < headers[1] < data[1] < data[0] and headers[0] < 1024
     assert listing(tmp_path) == ["scene.tif"]
 
 
