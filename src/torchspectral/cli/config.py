@@ -87,7 +87,8 @@ def _of_run(values: Mapping[str, Any], verb: str, path: Path) -> dict[str, Any]:
         if name == "orthorectify":
             found["keep_geometry"] = not value
         elif name not in _FACTS:
-            found[name if verb == "convert" else _RENAMED.get(name, name)] = _plain(name, value, base=0)
+            option = name if verb == "convert" else _RENAMED.get(name, name)
+            found[str(option)] = _plain(name, value, base=0)
     if values.get("settings"):
         found["settings"] = _plain("settings", values["settings"], base=0)
     for role, file in (values.get("inputs") or {}).items():

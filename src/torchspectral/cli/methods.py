@@ -75,7 +75,7 @@ def _reader(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
     known = {row["name"]: row for row in rows}
     if name not in known:
         raise UnknownName(f"no reader {name!r}: {closest(name, tuple(known))}")
-    found = {**known[name], "options": [*get_reader(name).options, *SHARED_OPTIONS]}
+    found = {**known[name], "options": list(dict.fromkeys([*get_reader(name).options, *SHARED_OPTIONS]))}
     if as_json:
         print_json(found)
     else:

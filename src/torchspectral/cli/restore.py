@@ -38,4 +38,14 @@ def restore(
     def call(cube, **options):  # type: ignore[no-untyped-def]
         return run(cube, method=method, settings=parse_pairs(settings or []), weights=weights, **options)
 
-    run_verb("restoration", method, scenes, output, engine, call, as_json=as_json, skip_existing=skip_existing)
+    run_verb(
+        "restoration",
+        method,
+        scenes,
+        output,
+        engine,
+        call,
+        as_json=as_json,
+        skip_existing=skip_existing,
+        weights=weights,
+    )

@@ -36,4 +36,4 @@ def sharpen(
         finer = open_pan(scene, pan, engine)
         return run(cube, finer, method=method, settings=parse_pairs(settings or []), weights=weights, **options)
 
-    run_verb("sharpening", method, [scene], output, engine, call, as_json=as_json, inputs={"pan": pan})
+    run_verb("sharpening", method, [scene], output, engine, call, as_json=as_json, inputs={"pan": pan}, weights=weights)

@@ -21,6 +21,7 @@ def run_verb(
     skip_existing: bool = False,
     inputs: Mapping[str, Any] | None = None,
     suffix: str = ".tif",
+    weights: str | None = None,
 ) -> None:
     """Open each scene, cut and mask it, and hand it to `call(cube, out=..., progress=..., **engine options)`.
 
@@ -51,7 +52,7 @@ def run_verb(
         cube = prepare(source, engine)
         with progress_bar(source.name) as progress:
             result = call(cube, out=as_target(target), progress=progress, **engine.as_options())
-        remember(result, {"cube": source, **given}, engine)
+        remember(result, {"cube": source, **given}, engine, weights)
         return result
 
     run_batch(paths, output, suffix, work, skip_existing=skip_existing, as_json=as_json)
@@ -71,9 +72,11 @@ def refuse_input_as_output(target: Path, sources: Sequence[Path]) -> None:
             raise OutputFailed(f"the output {target} is one of the inputs: choose another name")
 
 
-def remember(result: Any, inputs: Mapping[str, Path], engine: Engine) -> None:
+def remember(result: Any, inputs: Mapping[str, Path], engine: Engine, weights: str | None = None) -> None:
     """Tell the report, and the ``OUT.run.yaml`` files, what the verb itself did: which files, which cut and mask."""
-    done = {"bbox": list(engine.bbox) if engine.bbox else None, "mask": _mask_word(engine)}
+    done: dict[str, Any] = {"bbox": list(engine.bbox) if engine.bbox else None, "mask": _mask_word(engine)}
+    if weights is not None:
+        done["weights"] = str(Path(weights).resolve()) if Path(weights).exists() else weights
     remember_inputs(result, inputs, {name: value for name, value in done.items() if value is not None})
 
 
