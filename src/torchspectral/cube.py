@@ -123,12 +123,25 @@ def check_cube(cube: Any, *, what: str = "cube") -> xr.DataArray:
         raise BadCube(f"got an empty {what} of shape {cube.shape}, expected at least one band and one pixel")
     if cube.dtype.kind not in "iuf":
         raise BadCube(f"got values of type {cube.dtype} as {what}, expected real numbers")
+    if is_packed(cube):
+        _check_packing(cube, what)
     missing = [name for name in BAND_COORDS if name not in cube.coords]
     if missing or "quantity" not in cube.attrs:
         model = make_cube(cube.variable, quantity=cube.attrs.get("quantity", "dn"))
         cube = cube.assign_coords({name: model.coords[name] for name in missing})
         cube.attrs = {**model.attrs, **cube.attrs}
     return cube
+
+
+def _check_packing(cube: xr.DataArray, what: str) -> None:
+    bands = cube.sizes["band"]
+    for name in ("scale", "offset"):
+        size = np.size(cube.attrs["packing"].get(name, 0.0))
+        if size not in (1, bands):
+            raise BadCube(
+                f"got {size} values of {name} for the {bands} bands of a packed {what}, expected one for each: pick bands "
+                "of stored numbers with torchspectral.cube.pick_bands, or when opening (bands=)"
+            )
 
 
 def make_layers(
@@ -195,6 +208,20 @@ def make_spectra(
 def good_bands(cube: xr.DataArray) -> np.ndarray:
     """Indices of the bands marked good, shape (n,)."""
     return np.flatnonzero(cube["good"].values) if "good" in cube.coords else np.arange(cube.sizes["band"])
+
+
+def pick_bands(cube: xr.DataArray, bands: Any) -> xr.DataArray:
+    """Some bands of a cube, by index, slice or list; unlike `isel`, a packed cube keeps each band's scale and offset."""
+    out = cube.isel(band=bands)
+    if not is_packed(cube):
+        return out
+    packing = dict(cube.attrs["packing"])
+    for name in ("scale", "offset"):
+        values = np.asarray(packing.get(name, 0.0), dtype=np.float64).reshape(-1)
+        if values.size > 1:
+            packing[name] = [float(v) for v in values[bands]]
+    out.attrs = {**cube.attrs, "packing": packing}
+    return out
 
 
 def is_packed(cube: xr.DataArray) -> bool:

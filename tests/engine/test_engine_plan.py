@@ -13,6 +13,7 @@ from torchspectral.engine.filling import fill_margin
 from torchspectral.engine.memory import PeakMemory, anonymous_memory, check_fits, free_memory, parse_bytes
 from torchspectral.engine.method import Scope
 from torchspectral.engine.plan import BLOCK_BYTES, STRIP_BYTES, batches, cut_scene, make_plan
+from torchspectral.engine.running import RunOptions
 from torchspectral.errors import BadSettings, TooLarge
 
 SIZES = st.integers(1, 90)
@@ -131,3 +132,26 @@ def test_devices():
     for name in ("gpu", "cuda:x", "", "cuda:99"):
         with pytest.raises(BadSettings):
             parse_device(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"tile": 2.5}, "tile=2.5"),
+        ({"tile": ["a", 2]}, "tile="),
+        ({"bands": ["a"]}, "bands=.*list of band indices"),
+        ({"bands": [[0, 1]]}, "bands=.*list of band indices"),
+        ({"bands": 3}, "bands=3"),
+        ({"dtype": "foo"}, "dtype 'foo'"),
+    ],
+    ids=str,
+)
+def test_options_of_the_wrong_kind(options, told):
+    with pytest.raises(BadSettings, match=told):
+        RunOptions.make(options)
+
+
+def test_options_from_numpy():
+    options = RunOptions(tile=np.int64(4), seed=np.int64(3), bands=np.array([2, 0]))
+    assert options.tile == (4, 4) and options.seed == 3
+    assert options.changed()["bands"] == [2, 0]

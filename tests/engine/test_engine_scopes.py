@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import torchspectral as ts
 from torchspectral.cube import make_layers, make_spectra
 from torchspectral.engine.method import Scope
-from torchspectral.errors import BandMismatch, GridMismatch
+from torchspectral.errors import BandMismatch, GridMismatch, TorchspectralError
 from torchspectral.geo import grid_of
 
 
@@ -281,3 +281,18 @@ def test_multiple_of_tile_origins_and_halos():
     for window, inner in seen:
         assert window.row % 4 == window.col % 4 == inner.row % 4 == inner.col % 4 == 0
         assert window.row + window.height == 60 or window.height % 4 == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda cube: ts.run(Negate, {"cube": cube}), "expected an instance"),
+        (lambda cube: ts.run(Negate(), [cube]), "mapping of roles"),
+        (lambda cube: ts.run(Negate(), {"cube": cube}, out={"cube": 5}), "got 5 as a name"),
+        (lambda cube: ts.run(Negate(), {"cube": cube}, out="n" * 300 + ".tif"), "too long"),
+        (lambda cube: ts.run(Negate(), {"cube": cube}, options={"mask": np.ones((2, 2, 9, 9))}), "4 dimensions"),
+    ],
+)
+def test_calls_of_the_wrong_kind(call, told):
+    with pytest.raises(TorchspectralError, match=told):
+        call(scene())

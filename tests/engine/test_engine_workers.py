@@ -133,3 +133,9 @@ def test_local_cluster_by_name():
     cube = scene()
     one, many = (ts.run(Blur(), {"cube": cube}, options=ts.RunOptions(workers=2, cluster=c)) for c in (None, "local"))
     np.testing.assert_array_equal(one["cube"], many["cube"])
+
+
+def test_workers_end_quietly(tmp_path, capfd):
+    lazy = ts.open(ts.save(scene(), tmp_path / "scene.hdr"))
+    ts.run(Blur(), {"cube": lazy}, out=tmp_path / "out.hdr", options=ts.RunOptions(workers=2, tile=(16, 16)))
+    assert capfd.readouterr().err == ""

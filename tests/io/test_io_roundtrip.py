@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import torchspectral as ts
+from torchspectral.errors import BadCube, BadSettings, OutputFailed
 from torchspectral.geo import GLT, grid_of, place, place_swath
 
 SUFFIXES = (".tif", ".hdr", ".zarr")
@@ -207,3 +208,41 @@ def test_payload_is_plain_json(tmp_path) -> None:
         tags = dataset.tags(ns="TORCHSPECTRAL")
     assert json.loads(tags["bands"])["wavelength"] == [500.5, None]
     assert json.loads(tags["nodata"]) == "nan" and json.loads(tags["packing"]) is None
+
+
+def packed_by_band():
+    stored = (np.random.default_rng(0).random((4, 6, 7)) * 1000).astype("i2")
+    packing = {"scale": [0.1, 0.2, 0.3, 0.4], "offset": [1.0, 2.0, 3.0, 4.0], "nodata": -1}
+    cube = ts.make_cube(stored, quantity="radiance", attrs={"packing": packing})
+    scale, offset = (np.array(packing[k])[:, None, None] for k in ("scale", "offset"))
+    return cube, stored * scale + offset
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".hdr", ".zarr"])
+def test_picked_bands_of_a_packed_cube_keep_their_scale(tmp_path, suffix):
+    cube, truth = packed_by_band()
+    whole = ts.save(cube, tmp_path / f"whole{suffix}")
+    picked = ts.open(whole, raw=True, bands=[2, 0])
+    again = ts.open(ts.save(picked, tmp_path / f"picked{suffix}"))
+    np.testing.assert_allclose(again.values, truth[[2, 0]], rtol=1e-6)
+    np.testing.assert_allclose(ts.open(whole, bands=[3, 1]).values, truth[[3, 1]], rtol=1e-6)
+    with pytest.raises(BadCube, match="4 values of scale for the 2 bands"):
+        ts.save(cube.isel(band=[2, 0]), tmp_path / f"torn{suffix}")
+
+
+def test_header_of_the_source_is_not_overwritten(tmp_path):
+    source = ts.save(ts.make_cube(np.ones((3, 4, 5), dtype="f4")), tmp_path / "s.hdr")
+    before = source.read_bytes()
+    with pytest.raises(OutputFailed, match="input itself"):
+        ts.save(ts.open(source).isel(band=[0]), tmp_path / "s.dat", overwrite=True)
+    assert source.read_bytes() == before
+    assert ts.open(source).shape == (3, 4, 5)
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".tif", "zero\0.tif"])
+def test_names_that_the_system_refuses(tmp_path, name):
+    with pytest.raises(OutputFailed, match="cannot write") as caught:
+        ts.save(ts.make_cube(np.ones((1, 2, 2))), tmp_path / name)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BadSettings, match="got 5 as a name"):
+        ts.save(ts.make_cube(np.ones((1, 2, 2))), 5)

@@ -90,3 +90,15 @@ def test_what_does_not_fit_is_refused() -> None:
     for expected, call in cases:
         with pytest.raises(expected):
             call()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"ratio": 0}, {"ratio": "a"}, {"crop": "x"}, {"crop": (1, 2, 3)}, {"data_range": "x"}, {"metrics": 5},
+     {"metrics": "SAM"}],
+    ids=str,
+)  # fmt: skip
+def test_score_options_of_the_wrong_kind(options):
+    cube = ts.make_cube(np.ones((2, 8, 8)))
+    with pytest.raises(BadSettings, match=next(iter(options))):
+        ts.score(cube, cube, **options)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from torchspectral.cube import check_cube, good_bands, is_packed
+from torchspectral.cube import check_cube, good_bands, pick_bands
 from torchspectral.engine.memory import PeakMemory
 from torchspectral.engine.paths import Paths, check_free, is_envi, sources_of
 from torchspectral.engine.streaming import stream
@@ -147,14 +147,7 @@ def _cut(cube: xr.DataArray, bbox: Any, bands: str | Sequence[int], report: Repo
         raise BandMismatch(f"band indices run from {index.min()} to {index.max()}, expected 0 to {count - 1}")
     if index.size < count:
         report.dropped.append(f"{count - index.size} of {count} bands")
-    out = cube.isel(band=index)
-    if is_packed(cube):
-        packing = dict(cube.attrs["packing"])
-        for name in ("scale", "offset"):
-            if np.size(packing.get(name, 0.0)) == count:
-                packing[name] = [float(v) for v in np.asarray(packing[name]).reshape(-1)[index]]
-        out.attrs["packing"] = packing
-    return out
+    return pick_bands(cube, index)
 
 
 def _masked(cube: xr.DataArray, mask: Any, product: Any, report: Report) -> xr.DataArray:

@@ -119,6 +119,8 @@ class Job:
                 raise BadInput("got mask='clear' with a scene that no file is known of: give a mask file or array")
             mask, flags = clear_mask(product if mask == "clear" else mask)
             self.report.notes.append(f"flags of the mask: {', '.join(flags) or 'one layer'}")
+        if getattr(mask, "ndim", 2) not in (2, 3) or getattr(mask, "dtype", np.dtype(bool)).kind not in "biuf":
+            raise BadInput(f"got a mask of {mask.ndim} dimensions and type {mask.dtype}, expected booleans (y, x)")
         if isinstance(mask, np.ndarray):
             mask = xr.DataArray(mask, dims=("layer", "y", "x")[-mask.ndim :])
         if not isinstance(mask, xr.DataArray):

@@ -11,6 +11,7 @@ import xarray as xr
 
 from torchspectral.engine.method import Output
 from torchspectral.errors import BadSettings, OutputExists, OutputFailed, UnknownName, closest
+from torchspectral.io.writers.base import output_path
 
 SUFFIX = {"cube": ".tif", "layers": ".tif", "spectra": ".sli", "table": ".csv"}
 
@@ -52,14 +53,14 @@ def plan_paths(out: Any, outputs: Sequence[Output]) -> Paths | None:
                 raise UnknownName(f"the method has no output {name!r}: {closest(str(name), tuple(names))}")
         if not out:
             raise BadSettings("got an empty mapping as out, expected at least one output's file")
-        files = {name: Path(path) for name, path in out.items()}
+        files = {name: output_path(path) for name, path in out.items()}
         for name, path in files.items():
             _check_suffix(path, names[name].kind)
         return Paths(next(iter(files.values())), files)
     text = str(out)
     if not text.strip():
         raise BadSettings("got an empty name as out, expected a file, or a folder that ends in '/'")
-    path = Path(text)
+    path = output_path(out)
     if text.endswith(("/", "\\")) or not path.suffix or (path.is_dir() and path.suffix.lower() != ".zarr"):
         return Paths(path, {n: path / f"{n}{SUFFIX[o.kind]}" for n, o in names.items()}, folder=True)
     first = outputs[0]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from torchspectral.engine.interrupting import stoppable
 from torchspectral.engine.memory import PeakMemory
@@ -74,10 +77,22 @@ class RunOptions:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("workers", "batch", "seed", "tile"):
+            if isinstance(getattr(self, name), Integral):
+                object.__setattr__(self, name, int(getattr(self, name)))
         if isinstance(self.tile, int):
             object.__setattr__(self, "tile", (self.tile, self.tile))
-        if self.tile is not None and (len(self.tile) != 2 or any(not isinstance(n, int) or n < 1 for n in self.tile)):
-            raise BadSettings(f"got tile={self.tile!r}, expected rows and columns, both positive")
+        if self.tile is not None:
+            tile = list(self.tile) if isinstance(self.tile, Iterable) else []
+            if len(tile) != 2 or any(not isinstance(n, Integral) or n < 1 for n in tile):
+                raise BadSettings(f"got tile={self.tile!r}, expected rows and columns, both positive")
+            object.__setattr__(self, "tile", (int(tile[0]), int(tile[1])))
+        if not isinstance(self.bands, str):
+            bands = list(self.bands) if isinstance(self.bands, Iterable) else [None]
+            if not all(isinstance(n, (Integral, np.bool_)) for n in bands):
+                raise BadSettings(f"got bands={self.bands!r}, expected 'good', 'all' or a list of band indices from 0")
+            object.__setattr__(self, "bands", bands)
+        _check_dtype(self.dtype)
         for name in ("workers", "batch"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise BadSettings(f"got {name}={getattr(self, name)!r}, expected a whole number from 1")
@@ -115,6 +130,15 @@ class RunOptions:
             if name not in known:
                 raise BadSettings(f"unknown option {name!r}: {closest(name, known)}")
         return cls(**given)
+
+
+def _check_dtype(dtype: Any) -> None:
+    """Refuse a type that no file takes before the work is done, not after."""
+    if dtype is None:
+        return
+    from torchspectral.io.writers.encoding import check_dtype
+
+    check_dtype(dtype)
 
 
 def run(
@@ -163,6 +187,12 @@ def run(
     import torchspectral
     from torchspectral.engine.job import Job
 
+    if not isinstance(method, Method):
+        raise BadSettings(f"got {method!r} as method, expected an instance: see torchspectral.create_method")
+    if not isinstance(inputs, Mapping):
+        raise BadInput(f"got {type(inputs).__name__} as inputs, expected a mapping of roles to cubes")
+    if options is not None and not isinstance(options, RunOptions):
+        options = RunOptions.make(options)
     options = options or RunOptions()
     report = Report(
         method=method_name(method),

@@ -15,6 +15,7 @@ import xarray as xr
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from torchspectral.cube import pick_bands
 from torchspectral.errors import (
     BadSettings,
     BrokenProduct,
@@ -173,8 +174,11 @@ def _looks_like(card: ReaderCard, path: Path) -> bool:
         return True
     if not path.is_file() or not card.signature:
         return False
-    with path.open("rb") as file:
-        start = file.read(16).hex()
+    try:
+        with path.open("rb") as file:
+            start = file.read(16).hex()
+    except OSError:
+        return False
     return any(start.startswith(signature) for signature in card.signature)
 
 
@@ -325,7 +329,7 @@ def _bands_of(value: xr.DataArray, bands: Any) -> xr.DataArray:
         return value
     if "band" not in value.dims:
         raise BadSettings(f"got bands={str(bands)[:40]!r}, but the file holds layers: select them by name")
-    return value.isel(band=band_indices(value, bands))
+    return pick_bands(value, band_indices(value, bands))
 
 
 def band_indices(value: xr.DataArray, bands: Any) -> Any:

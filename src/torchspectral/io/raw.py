@@ -16,7 +16,7 @@ import errno
 import itertools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -383,11 +383,14 @@ class RawArray:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # Nothing but its own arguments: when a process ends, modules may be gone before the last array.
         fd = getattr(self, "_fd", -1)
         if fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+            try:  # noqa: SIM105
+                close(fd)
+            except OSError:
+                pass
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

@@ -14,7 +14,7 @@ from torchspectral.errors import BadCube, BadSettings, OutputFailed, closest
 from torchspectral.geo.grids import grid_of, place
 from torchspectral.io.raw import RawArray
 from torchspectral.io.writers import cog, envi, spectra, tables, zarr_store
-from torchspectral.io.writers.base import Raster, put_in_place, staged
+from torchspectral.io.writers.base import Raster, output_path, put_in_place, staged
 from torchspectral.io.writers.encoding import choose_encoding
 from torchspectral.io.writers.run_yaml import run_path, write_run
 from torchspectral.log import Progress, get_logger, no_progress
@@ -83,7 +83,7 @@ def save(
     -----
     Nothing is left behind by a call that fails: the output is made in a hidden folder beside its place.
     """
-    target = Path(path)
+    target = output_path(path)
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         raise BadSettings(
@@ -247,11 +247,16 @@ def check_not_source(value: xr.DataArray, targets: list[Path]) -> None:
     ------
     OutputFailed
     """
+    from torchspectral.io.readers.envi_header import find_header
+
+    sources = {source for source in _sources(value) if source.exists()}
+    # A header is as much the product as its data, whatever the data file of the output is called.
+    sources |= {header for source in sources if source.is_file() and (header := find_header(source)) is not None}
     for target in targets:
         if not target.exists():
             continue
-        for source in _sources(value):
-            if source.exists() and source.samefile(target):
+        for source in sources:
+            if source.samefile(target):
                 raise OutputFailed(f"{target} is the input itself: choose another name for the output")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +82,7 @@ def score(
     out, truth = check_cube(out, what="output"), check_cube(truth, what="truth")
     _check_bands(out, truth)
     _check_grids(out, truth)
+    _check_options(metrics, ratio, crop, data_range)
     report = Report(method="score", settings={"ratio": ratio, "crop": crop, "data_range": data_range})
     pair = _Pair(out, truth, crop, _device(device))
     report.dropped += pair.drop_empty()
@@ -119,6 +121,17 @@ def score(
     return Result({"scores": pd.DataFrame(rows), "bands": curves}, report)
 
 
+def _check_options(metrics: Any, ratio: Any, crop: Any, data_range: Any) -> None:
+    for name, value in (("ratio", ratio), ("data_range", data_range)):
+        if value is not None and (not isinstance(value, Real) or not float(value) > 0):
+            raise BadSettings(f"got {name}={value!r}, expected a positive number")
+    sides = (crop,) if isinstance(crop, Integral) else crop
+    if not isinstance(sides, Sequence) or len(sides) > 2 or any(not isinstance(n, Integral) for n in sides):
+        raise BadSettings(f"got crop={crop!r}, expected pixels from 0, or (first, last)")
+    if metrics is not None and (isinstance(metrics, str) or not isinstance(metrics, Iterable)):
+        raise BadSettings(f"got metrics={metrics!r}, expected a list of names such as {DEFAULTS[0]!r}")
+
+
 def _plain(value: Any) -> float | int | None:
     number = value.item() if hasattr(value, "item") else value
     return number if isinstance(number, int) or math.isfinite(number) else None
@@ -128,7 +141,7 @@ class _Pair:
     """Two cubes, cropped, with the bands that are compared."""
 
     def __init__(self, out: xr.DataArray, truth: xr.DataArray, crop: int | tuple[int, int], device: Any) -> None:
-        first, last = (crop, crop) if isinstance(crop, int) else crop
+        first, last = (crop, crop) if isinstance(crop, (int, Integral)) else (crop[0], crop[-1])
         rows, cols = (truth.sizes[d] - first - last for d in ("y", "x"))
         if first < 0 or last < 0:
             raise BadSettings(f"got crop={crop}, expected pixels from 0")

@@ -131,6 +131,8 @@ def find(name: str | Path) -> Path:
     BadWeights
         A folder without weights.
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise BadWeights(f"got {name!r} as weights, expected a name or a path")
     path = Path(name).expanduser()
     if path.is_dir():
         return _in_folder(path)

@@ -62,7 +62,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from torchspectral.errors import BadCube, OutputExists, OutputFailed
+from torchspectral.errors import BadCube, BadSettings, OutputExists, OutputFailed
 from torchspectral.geo.grids import Grid
 from torchspectral.io.raw import output_failed
 from torchspectral.log import Progress, Step
@@ -267,6 +267,28 @@ def tidy(text: Any, forbidden: str = "") -> str:
     """One line of printable text without the characters in `forbidden`."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return re.sub(f"[{re.escape(forbidden)}]", " ", line) if forbidden else line
+
+
+def output_path(path: Any) -> Path:
+    """A name that the system takes as that of a file.
+
+    Raises
+    ------
+    BadSettings
+        It is no path at all.
+    OutputFailed
+        Too long, with a zero byte, or in a place that cannot be looked at.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise BadSettings(f"got {path!r} as a name to write to, expected the path of a file or folder")
+    found = Path(path)
+    try:
+        found.exists()
+    except OSError as error:
+        raise output_failed(tidy(found)[:120], error) from error
+    if "\0" in str(found):
+        raise OutputFailed(f"cannot write {tidy(found)[:120]}: the name holds a zero byte, choose another")
+    return found
 
 
 @contextlib.contextmanager

@@ -115,7 +115,7 @@ def choose_encoding(
     """
     given = np.dtype(value.dtype)
     packing = value.attrs.get("packing")
-    wanted = _wanted(dtype)
+    wanted = check_dtype(dtype)
     if packing is not None and (wanted is None or wanted == given):
         return Encoding(given, widened(given, supported), packing.get("nodata"), dict(packing))
     if packing is not None:
@@ -142,7 +142,14 @@ def choose_encoding(
     return _narrowed(given, wanted, own)
 
 
-def _wanted(dtype: Any) -> np.dtype | None:
+def check_dtype(dtype: Any) -> np.dtype | None:
+    """The type that was asked for, None for none.
+
+    Raises
+    ------
+    BadSettings
+        No file takes it.
+    """
     if dtype is None:
         return None
     try:
