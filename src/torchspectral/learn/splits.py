@@ -246,7 +246,7 @@ def _check_parts(
             size = ", ".join(f"{r} x {c}" for r, c in shapes[:3])
             raise BadInput(
                 f"no {name} area of {least} x {least} pixels is left of {len(shapes)} scene(s) ({size}) with blocks of "
-                f"{side} and a guard of {guard}: choose a smaller patch or guard, or give more scenes"
+                f"{side} and a guard of {guard}: choose a smaller patch or guard (settings patch= and guard=), or give more scenes"
             )
 
 

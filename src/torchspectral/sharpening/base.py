@@ -132,9 +132,13 @@ def as_pan(pan: Any) -> xr.DataArray:
     """
     if not isinstance(pan, xr.DataArray):
         raise BadCube(f"got {type(pan).__name__} as pan, expected an xarray.DataArray with one band")
-    names = {"y_pan": "y", "x_pan": "x", "layer": "band", "band_pan": "band"}
     pan = pan.drop_vars([n for n in ("layer",) if n in pan.coords])
-    pan = pan.rename({old: new for old, new in names.items() if old in pan.dims or old in pan.coords})
+    if any(str(name).endswith("_pan") for name in pan.dims):
+        # A layer on a grid of its own carries the cube's reference beside its own, which ends in _pan.
+        own = [str(n) for n in (*pan.dims, *pan.coords) if str(n).endswith("_pan")]
+        pan = pan.drop_vars([n[:-4] for n in own if n[:-4] in pan.coords])
+        pan = pan.rename({n: n[:-4] for n in dict.fromkeys(own)})
+    pan = pan.rename({"layer": "band"}) if "layer" in pan.dims else pan
     if pan.dims == ("y", "x"):
         pan = pan.expand_dims("band")
     if pan.dims == ("band", "y", "x") and "wavelength" not in pan.coords:

@@ -305,7 +305,10 @@ def save(path: Path | str, state: Mapping[str, Any], card: WeightsCard, *, overw
     temporary_card = temporary.with_name(temporary.name + ".yaml")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()  # with the user's own permissions; the library would make it private
+        mode = temporary.stat().st_mode
         save_file(tensors, str(temporary), metadata=meta)
+        temporary.chmod(mode)
         card = card.model_copy(update={"sha256": sha256_of(temporary)})
         temporary_card.write_text(card.to_yaml(), encoding="utf-8")
         temporary.replace(path)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from torchspectral.errors import BadCube, UnknownName, closest
+from torchspectral.errors import BadCube, BrokenProduct, UnknownName, closest
 from torchspectral.geo.grids import place
 from torchspectral.io.readers.base import Reader, StoredArray, as_cube, as_layer
 from torchspectral.io.readers.envi_header import EnviHeader, find_header, read_header
@@ -107,6 +107,7 @@ class GeoTiffReader(Reader):
         handle = Handle(open_tiff, path, per_thread=True)
         dataset = handle.get()
         _check_real(dataset, path)
+        _check_whole(dataset, path)
         transform, crs, where = _ground(dataset)
         own = from_tags(dataset.tags(ns="TORCHSPECTRAL"))
         if own and not given and fits(own, dataset.count):
@@ -169,10 +170,39 @@ def _check_real(dataset: Any, path: Path) -> None:
         raise BadCube(f"{path.name} holds values of type {', '.join(sorted(kinds))}, expected one type of real numbers")
 
 
+def _check_whole(dataset: Any, path: Path) -> None:
+    """Refuse a file that ends before its first or last block does."""
+    import rasterio
+    from rasterio.errors import RasterioError
+    from rasterio.windows import Window
+
+    size = path.stat().st_size
+    rows, cols = dataset.block_shapes[0]
+    last = (dataset.width - 1) // cols, (dataset.height - 1) // rows
+    with rasterio.Env():  # GDAL's own words go to the log
+        for band in {1, dataset.count}:
+            for col, row in {(0, 0), last}:
+                keys = [f"BLOCK_{what}_{col}_{row}" for what in ("OFFSET", "SIZE")]
+                where = [dataset.get_tag_item(key, dm="TIFF", bidx=band) for key in keys]
+                end = size
+                if None not in where:
+                    end = sum(int(n) for n in where)
+                else:  # a block that was never written, or a table of blocks that is cut off
+                    try:
+                        dataset.read(band, window=Window(col * cols, row * rows, 1, 1))
+                    except RasterioError:
+                        end = size + 1
+                if end > size:
+                    raise BrokenProduct(f"{path.name} is truncated: {size} bytes end before the last block of pixels")
+
+
 def _has_mask(dataset: Any) -> bool:
+    import rasterio
     from rasterio.enums import MaskFlags
 
-    flags = dataset.mask_flag_enums[0]
+    # Within an Env GDAL's warnings go to the log.
+    with rasterio.Env():
+        flags = dataset.mask_flag_enums[0]
     return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
 
