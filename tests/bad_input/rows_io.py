@@ -164,7 +164,7 @@ ROWS = [
     ),
     Row("envi-list-open", opens, BrokenProduct, "not closed", info, envi("wavelength = {400,\n500\n")),
     Row("envi-crs", opens, BrokenProduct, "no WKT", info, envi("coordinate system string = {NONSENSE[}\n")),
-    Row("tif-truncated", lambda p: ts.open(p).values, BrokenProduct, "cannot be read", None, tiff(cut=-60)),
+    Row("tif-truncated", lambda p: ts.open(p).values, BrokenProduct, "is truncated", None, tiff(cut=-60)),
     Row("tif-cut-header", opens, BrokenProduct, "cannot be opened", info, tiff(cut=20)),
     Row(
         "option-name",

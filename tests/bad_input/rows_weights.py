@@ -239,3 +239,15 @@ ROWS = [
     Row("train-epochs-and-steps", lambda tmp: _train(tmp, epochs=1, steps=1), BadSettings, "one of them"),
     Row("train-precision", lambda tmp: _train(tmp, precision="int4"), BadSettings, "float32, bf16"),
 ]
+ROWS += [
+    Row(
+        "train-seed", lambda tmp: ts.train("sharpen", "hyperpnn", [], out=tmp / "run", seed=-1), BadSettings, "seed=-1"
+    ),
+    Row(
+        "train-settings",
+        lambda tmp: ts.train("sharpen", "hyperpnn", [], out=tmp / "run", settings=5),
+        BadSettings,
+        "int",
+    ),
+    Row("train-data", lambda tmp: ts.train("sharpen", "hyperpnn", 5, out=tmp / "run"), BadInput, "got int as training"),
+]

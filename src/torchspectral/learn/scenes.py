@@ -68,6 +68,8 @@ def open_scenes(data: Any, layers: Sequence[str] = ()) -> list[OpenedScene]:
     for item in items:
         if isinstance(item, (xr.DataArray, xr.Dataset)):
             scenes.append(_in_memory(item, len(scenes) + 1, layers))
+        elif not isinstance(item, (str, Path)):
+            raise BadInput(f"got {type(item).__name__} as training data, expected paths, cubes or Datasets")
         else:
             scenes.extend(_open(path, layers) for path in _paths(Path(item).expanduser()))
     if not scenes:

@@ -138,6 +138,10 @@ def train(
     >>> ts.sharpen(hs, pan, method="hyperpnn", weights="run")  # doctest: +SKIP
     """
     begun = perf_counter()
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise BadSettings(f"got seed={seed!r}, expected a whole number from 0")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise BadSettings(f"got settings of type {type(settings).__name__}, expected a mapping of names to values")
     run = Run(out)
     values = _settings(settings, epochs, steps, precision)
     if resume and (run.path / "run.yaml").is_file():
