@@ -9,7 +9,7 @@ from torchspectral.engine import fitting
 from torchspectral.engine.blend import BlendStage, blend_blocks
 from torchspectral.engine.executor import read_ahead
 from torchspectral.engine.method import Scope, State
-from torchspectral.engine.outputs import ApplyStage, Done, check_something, raster_of
+from torchspectral.engine.outputs import ApplyStage, Done, check_roles, check_something, raster_of
 from torchspectral.engine.plan import batches
 from torchspectral.engine.states import load_state, save_state, to_device
 from torchspectral.log import Step
@@ -106,7 +106,7 @@ def _tiles(job: Job, stage: ApplyStage) -> list[Record]:
 
 
 def _note(job: Job, number: int, record: Done) -> Record:
-    line = {"partial": record.partial, "nodata": record.nodata, "tables": record.tables}
+    line = {"partial": record.partial, "nodata": record.nodata, "valid": record.valid, "tables": record.tables}
     if job.journal is not None:
         job.journal.add("block", stage="apply", block=number, **line)
     return line
@@ -149,6 +149,7 @@ def _report(job: Job, records: list[Record]) -> None:
     nodata = sum(record["nodata"] for record in records)
     partial = sum(record["partial"] for record in records)
     check_something(nodata, sum(c.inner.height * c.inner.width for c in job.plan.apply) * job.frames)
+    check_roles({role: sum(record["valid"][role] for record in records) for role in records[0]["valid"]})
     twice = " (counted in each tile that holds them)" if job.plan.overlap else ""
     filled = job.scene.fill != "none"
     if partial:

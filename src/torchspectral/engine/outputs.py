@@ -110,6 +110,7 @@ class Done:
     partial: int = 0
     nodata: int = 0
     frame: int = 0
+    valid: dict[str, int] = field(default_factory=dict)
     state: State | None = None
 
 
@@ -159,7 +160,8 @@ class ApplyStage:
 
     def collect(self, loaded: Loaded, outputs: Mapping[str, Any]) -> Done:
         """Cut the cores out of the outputs and turn them into blocks."""
-        done = Done(loaded.cuts, partial=loaded.partial, nodata=loaded.nodata, frame=loaded.frame)
+        valid = {name: sum(int((~e).sum()) for e in empty) for name, empty in loaded.role_empty.items()}
+        done = Done(loaded.cuts, partial=loaded.partial, nodata=loaded.nodata, frame=loaded.frame, valid=valid)
         for target in self.targets:
             done.blocks[target.name] = [self._block(target, loaded, outputs, n) for n in range(len(loaded.cuts))]
         for name in self.tables:
@@ -269,3 +271,15 @@ def check_something(nodata: int, pixels: int) -> None:
     """
     if nodata >= pixels:
         raise BadInput("all pixels of the scene are nodata or masked out: nothing to work on")
+
+
+def check_roles(valid: Mapping[str, int]) -> None:
+    """Refuse an input without any data where the scene lies.
+
+    Raises
+    ------
+    BadInput
+    """
+    for role, count in valid.items():
+        if not count:
+            raise BadInput(f"all pixels of the input {role} are nodata where the scene lies: give one that covers it")
