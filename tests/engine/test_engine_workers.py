@@ -108,6 +108,10 @@ def test_scripts_need_no_guard_and_leave_no_process(how, tmp_path):
 def test_a_scheduler_that_does_not_answer(monkeypatch):
     with pytest.raises(BadSettings, match="cannot reach a Dask scheduler"):
         ts.run(Blur(), {"cube": scene()}, options=ts.RunOptions(cluster="nonsense://127.0.0.1:1"))
+    # A client that failed must not be left for the next dask computation to wait for.
+    distributed = pytest.importorskip("distributed")
+    with pytest.raises(ValueError, match="No global client"):
+        distributed.get_client(timeout=0.1)
 
 
 @pytest.mark.parametrize(

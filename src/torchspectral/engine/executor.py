@@ -144,9 +144,9 @@ class Workers:
                             n_workers=self.count, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
                         )
                     self._closers.callback(local.close)
-                    client = distributed.Client(local)
+                    client = distributed.Client(local, set_as_default=False)
                 else:
-                    client = distributed.Client(str(client), timeout=10)
+                    client = distributed.Client(str(client), timeout=10, set_as_default=False)
             except (OSError, ValueError, TimeoutError) as error:
                 raise BadSettings(
                     f"cannot reach a Dask scheduler at {self._cluster!r} ({error}): expected an address such as "
