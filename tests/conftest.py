@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,9 @@ def _one_thread() -> None:
     except ImportError:
         return
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c() -> None:
+    """Shells start background jobs with Ctrl-C ignored; tests of it need the usual handler."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
