@@ -30,7 +30,7 @@ import numpy as np
 MEMORY_BOUND = 2 * 10**9
 ENVI_BOUND = 0.5
 COG_BOUND = 0.8
-PEER_GIGABYTES = 1.0
+PEER_GIGABYTES = 0.5
 """Scene that `rio convert` is timed on: GDAL's COG driver needs minutes a gigabyte for hundreds of bands."""
 TASKS = {
     "convert-envi": ("out.hdr", "convert"),
