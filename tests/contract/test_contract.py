@@ -13,7 +13,7 @@ from contract_cases import create, cube_of, inputs_of, run, special
 
 import torchspectral as ts
 from torchspectral import registry
-from torchspectral.engine import fitting, job
+from torchspectral.engine import fitting, job, memory
 from torchspectral.engine.method import Method, Scope, Size
 from torchspectral.engine.states import load_state, save_state
 from torchspectral.errors import Interrupted, TorchspectralError
@@ -177,6 +177,15 @@ def test_grids_are_kept(card, grid):
             assert here.crs == grid_of(cube).crs
             if not output.grid and output.zoom == 1:
                 assert here == grid_of(cube)
+
+
+def test_free_memory_changes_no_byte(card, monkeypatch):
+    cube = cube_of(special(card).bands)
+    results = []
+    for free in (1 << 28, 1 << 40):
+        monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
+        results.append(run(card, cube))
+    same(*results)
 
 
 @pytest.mark.parametrize("tile", [(8, 8), (12, 20)])
