@@ -53,7 +53,6 @@ import math
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -326,16 +325,7 @@ def staged(targets: Iterable[Path], overwrite: bool) -> Iterator[Path]:
             raise
         raise output_failed(first, error) from error
     finally:
-        _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    """Delete a folder for good: writers of other threads (zarr's) may still be putting files into it after an error."""
-    for pause in (0.0, 0.02, 0.1, 0.5, 1.0):
-        time.sleep(pause)
         shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
 
 
 def put_in_place(made: Path, target: Path) -> None:

@@ -10,7 +10,9 @@ of one band reads a seventh of a 224-band scene and a spectrum seven chunks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +65,50 @@ def write_zarr(
 ) -> list[tuple[Path, Path]]:
     """Write a store into the staging folder."""
     import zarr
-    from numcodecs import Blosc  # type: ignore[import-untyped]
 
     store = folder / path.name
-    group = zarr.create_group(str(store), zarr_format=2)
+    with settled(store) as files:
+        _write_group(zarr.create_group(files, zarr_format=2), raster, options, progress)
+        zarr.consolidate_metadata(files, zarr_format=2)
+    return [(store, path)]
+
+
+@contextlib.contextmanager
+def settled(folder: Path) -> Iterator[Any]:
+    """A local store of zarr that takes nothing more once an error has left the block.
+
+    zarr writes the chunks of a block side by side and does not call the others back when one fails (a full disk):
+    they would put files into a folder that is being removed.
+    """
+    from zarr.storage import LocalStore
+
+    class Files(LocalStore):
+        under_way = 0
+        closed = False
+
+        async def set(self, key: str, value: Any) -> None:
+            if self.closed:
+                raise OSError(f"the store is closed: {key} was not written")
+            self.under_way += 1
+            try:
+                await super().set(key, value)
+            finally:
+                self.under_way -= 1
+
+    files = Files(folder)
+    try:
+        yield files
+    except BaseException:
+        files.closed = True
+        deadline = time.monotonic() + 30
+        while files.under_way and time.monotonic() < deadline:
+            time.sleep(0.005)
+        raise
+
+
+def _write_group(group: Any, raster: Raster, options: ZarrOptions, progress: Progress) -> None:
+    from numcodecs import Blosc  # type: ignore[import-untyped]
+
     group.attrs.update({"Conventions": "CF-1.10", "torchspectral": payload(raster), **_group_attrs(raster)})
     chunks = chunk_sizes(raster.shape, options.chunks)
     packer = Blosc(cname="zstd", clevel=options.level, shuffle=Blosc.SHUFFLE)
@@ -100,8 +142,6 @@ def write_zarr(
     _write_coordinates(raster, add)
     if raster.grid.kind == "swath":
         _write_swath(group, raster.value, add)
-    zarr.consolidate_metadata(str(store), zarr_format=2)
-    return [(store, path)]
 
 
 def _data_name(raster: Raster) -> str:
