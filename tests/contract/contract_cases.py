@@ -44,7 +44,7 @@ class Special:
 
 
 def _hyperpnn(bands: int) -> dict[str, Any]:
-    from torchspectral.sharpening.hyperpnn import HyperPNNNetwork
+    from torchspectral.sharpening.deep.hyperpnn import HyperPNNNetwork
 
     torch.manual_seed(0)
     return dict(HyperPNNNetwork(bands).state_dict())

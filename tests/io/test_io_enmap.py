@@ -19,7 +19,7 @@ from enmap_miniature import SWIR, VNIR, bands, write_product, write_raster, xml,
 import torchspectral as ts
 from torchspectral.errors import BadSettings, BandMismatch, BrokenProduct, MissingMetadata, UnknownName, UnsafeInput
 from torchspectral.geo import grid_of
-from torchspectral.io.readers.enmap_xml import guess_detectors
+from torchspectral.io.readers.enmap.metadata import guess_detectors
 
 
 def physical(values: np.ndarray, gain: float = 1e-4, offset: float = 0.0, nodata: int | None = -32768) -> np.ndarray:
@@ -246,7 +246,7 @@ def test_a_full_size_scene_opens_without_reading_pixels(tmp_path: Path) -> None:
 
 
 def test_opening_reads_no_pixel(tmp_path: Path, monkeypatch) -> None:
-    from torchspectral.io.readers.enmap import EnmapArray
+    from torchspectral.io.readers.enmap.reader import EnmapArray
 
     meta, _, _ = write_product(tmp_path / "p")
     reads = []

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import torchspectral as ts
 from torchspectral.errors import BadCube, BandMismatch, BrokenProduct, MissingMetadata, ProductNotFound
 from torchspectral.geo import grid_of
-from torchspectral.io.readers.envi_header import parse_header
+from torchspectral.io.readers.envi.header import parse_header
 
 CODES = {"u1": 1, "i2": 2, "i4": 3, "f4": 4, "f8": 5, "u2": 12, "u4": 13, "i8": 14, "u8": 15}
 ORDER = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}

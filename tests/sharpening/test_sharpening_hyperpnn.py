@@ -7,7 +7,7 @@ import torch
 import torchspectral as ts
 from torchspectral.errors import BadSettings, BandMismatch, MissingWeights, UnknownName
 from torchspectral.sharpening import fuse
-from torchspectral.sharpening.hyperpnn import HyperPNNNetwork
+from torchspectral.sharpening.deep.hyperpnn import HyperPNNNetwork
 from torchspectral.sharpening.training import recipe
 
 

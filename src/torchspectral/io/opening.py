@@ -197,7 +197,7 @@ def _unknown(path: Path, tried: Sequence[str]) -> str:
 
 def is_product(path: str | Path) -> bool:
     """Whether a reader recognises `path` as a product of its own; False for the data file beside an ENVI header."""
-    from torchspectral.io.readers.envi_header import find_header
+    from torchspectral.io.readers.envi.header import find_header
 
     try:
         reader, found = find_reader(path)

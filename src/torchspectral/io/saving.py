@@ -247,7 +247,7 @@ def check_not_source(value: xr.DataArray, targets: list[Path]) -> None:
     ------
     OutputFailed
     """
-    from torchspectral.io.readers.envi_header import find_header
+    from torchspectral.io.readers.envi.header import find_header
 
     sources = {source for source in _sources(value) if source.exists()}
     # A header is as much the product as its data, whatever the data file of the output is called.

@@ -72,7 +72,7 @@ def _method(case: Case) -> dict:
 def _network(case: Case) -> dict:
     import torch
 
-    from torchspectral.sharpening.hyperpnn import HyperPNNNetwork
+    from torchspectral.sharpening.deep.hyperpnn import HyperPNNNetwork
 
     network = case.load_into(HyperPNNNetwork(case.constructor["nbands"]))
     with torch.no_grad():

@@ -13,7 +13,7 @@ import xarray as xr
 from torchspectral.errors import BadCube, BrokenProduct, UnknownName, closest
 from torchspectral.geo.grids import place
 from torchspectral.io.readers.base import Reader, StoredArray, as_cube, as_layer
-from torchspectral.io.readers.envi_header import EnviHeader, find_header, read_header
+from torchspectral.io.readers.envi.header import EnviHeader, find_header, read_header
 from torchspectral.io.readers.facts import BandFacts, Values, band_facts, guess_quantity, iso_time, read_options
 from torchspectral.io.readers.handles import Handle
 from torchspectral.io.readers.payload import fits, from_tags, restore

@@ -16,7 +16,7 @@ from torchspectral.errors import BadCube, BadSettings, BrokenProduct, UnknownNam
 from torchspectral.geo.grids import place
 from torchspectral.io.raw import INTERLEAVES, RawArray, is_streaming
 from torchspectral.io.readers.base import Reader, StoredArray, as_cube, as_layer
-from torchspectral.io.readers.envi_header import (
+from torchspectral.io.readers.envi.header import (
     EnviHeader,
     crs_of,
     find_data,

@@ -16,7 +16,7 @@ from torchspectral.errors import BadCube, MissingMetadata, UnknownName, closest
 from torchspectral.geo.grids import place
 from torchspectral.io.readers.base import Reader, as_cube, as_layer
 from torchspectral.io.readers.facts import Values, band_facts, guess_quantity, read_options
-from torchspectral.io.readers.matlab_files import MatArray, Variable, is_v73, small, variables
+from torchspectral.io.readers.matlab.files import MatArray, Variable, is_v73, small, variables
 
 _THIN = 4
 _SIZES = (

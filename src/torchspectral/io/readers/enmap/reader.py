@@ -13,8 +13,8 @@ from torchspectral.errors import BadSettings, BandMismatch, BrokenProduct, Missi
 from torchspectral.geo.grids import place
 from torchspectral.io.readers.base import Reader, StoredArray, as_cube, as_layer
 from torchspectral.io.readers.detectors import OVERLAPS, bands_by_overlap
-from torchspectral.io.readers.enmap_files import EnmapFiles, find_files, looks_like_enmap
-from torchspectral.io.readers.enmap_xml import EnmapMetadata, parse_metadata
+from torchspectral.io.readers.enmap.files import EnmapFiles, find_files, looks_like_enmap
+from torchspectral.io.readers.enmap.metadata import EnmapMetadata, parse_metadata
 from torchspectral.io.readers.facts import read_options
 from torchspectral.io.readers.handles import Handle
 
@@ -375,7 +375,7 @@ def _with_data(array: EnmapArray) -> np.ndarray:
 
 def _without_xml(files: EnmapFiles, path: Path, raw: bool, given: dict[str, Any], overlap: str) -> xr.DataArray:
     """An image alone: whatever its own tags say."""
-    from torchspectral.io.readers.enmap_xml import guess_detectors
+    from torchspectral.io.readers.enmap.metadata import guess_detectors
     from torchspectral.io.readers.geotiff import GeoTiffReader
 
     expected = f"{files.stem}-METADATA.XML"

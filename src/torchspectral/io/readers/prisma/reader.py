@@ -16,7 +16,7 @@ from torchspectral.geo.lazy import LazyArray
 from torchspectral.io.readers.base import Reader, StoredArray, as_cube, as_layer
 from torchspectral.io.readers.detectors import OVERLAPS, bands_by_overlap
 from torchspectral.io.readers.handles import Handle
-from torchspectral.io.readers.prisma_metadata import (
+from torchspectral.io.readers.prisma.metadata import (
     ANCHORS,
     PAN_RATIO,
     PrismaBands,

@@ -1,0 +1,1 @@
+"""EnMAP products of DLR."""

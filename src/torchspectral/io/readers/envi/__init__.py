@@ -1,0 +1,1 @@
+"""ENVI headers with flat binary files."""

@@ -1,0 +1,1 @@
+"""PRISMA products of ASI."""

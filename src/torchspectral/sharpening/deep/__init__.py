@@ -1,0 +1,1 @@
+"""Networks trained on pairs made by Wald's protocol."""
