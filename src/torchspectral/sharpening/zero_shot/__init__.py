@@ -1,0 +1,1 @@
+"""Methods that learn on the scene itself, at full resolution, without a truth."""
