@@ -17,8 +17,16 @@ def classify(
     *,
     settings: Settings = None,
     engine: Engine,
-    library: Annotated[Path | None, typer.Option("--library", help="Reference spectra (.sli or CSV).")] = None,
-    labels: Annotated[Path | None, typer.Option("--labels", help="Class raster to learn the spectra from.")] = None,
+    library: Annotated[
+        Path | None, typer.Option("--library", help="Reference spectra (.sli, CSV, ASD, text, or a folder).")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Class raster, polygons, points or CSV of pixels to learn the spectra from."),
+    ] = None,
+    field: Annotated[
+        str | None, typer.Option("--field", help="Column of a vector or CSV that holds the classes.")
+    ] = None,
     method: Method = "sam",
     skip_existing: SkipExisting = False,
     as_json: Json = False,
@@ -36,7 +44,7 @@ def classify(
     spectra = read_library(library) if library else None
 
     def call(cube, **options):  # type: ignore[no-untyped-def]
-        classes = read_labels(labels, like=cube) if labels else None
+        classes = read_labels(labels, like=cube, field=field) if labels else None
         return run(
             cube,
             method=method,

@@ -90,7 +90,7 @@ def match(cube: xr.DataArray) -> Sensor | None:
 
     Trusts ``attrs["sensor"]`` and ``attrs["platform"]`` first. Else compares band centres: a cube with all bands of a
     sensor, in its order or sorted, may differ by the sensor's `drift`; a subset of the bands must agree to a fifth of
-    the band spacing.
+    the band spacing. None also where two sensors fit equally well.
 
     Parameters
     ----------
@@ -108,19 +108,20 @@ def match(cube: xr.DataArray) -> Sensor | None:
         return None
     centres = np.asarray(cube["wavelength"].values, dtype=np.float64)
     centres = centres[np.isfinite(centres)]
-    scored = [(_distance(centres, sensor), sensor.name) for sensor in list_sensors()]
-    distance, best = min(scored)
-    return _catalog()[best] if np.isfinite(distance) else None
+    scored = sorted((_gap(centres, sensor), sensor.name) for sensor in list_sensors())
+    (gap, best), (next_gap, _) = scored[:2]
+    # Landsat 8 and 9, or the first bands of WorldView-2 and -3, cannot be told apart by their bands.
+    return _catalog()[best] if np.isfinite(gap) and next_gap - gap > 1e-3 else None
 
 
-def _distance(centres: np.ndarray, sensor: Sensor) -> float:
-    """Mean difference of band centres in units of what is tolerated; infinite where the sensor does not fit."""
+def _gap(centres: np.ndarray, sensor: Sensor) -> float:
+    """Mean difference of band centres [nm]; infinite where the sensor does not fit."""
     own = sensor.wavelength
     if centres.size == own.size:
         for a, b in ((centres, own), (np.sort(centres), np.sort(own))):
             gap = np.abs(a - b)
             if gap.max() <= sensor.drift:
-                return float(gap.mean() / sensor.drift)
+                return float(gap.mean())
         return float("inf")
     if centres.size > own.size or centres.size < max(3, _MIN_SHARE * own.size):
         return float("inf")
@@ -130,5 +131,4 @@ def _distance(centres: np.ndarray, sensor: Sensor) -> float:
         return float("inf")
     gap = gaps[np.arange(centres.size), nearest]
     spacing = np.median(np.abs(np.diff(np.sort(own)))) if own.size > 20 else 2 * sensor.drift
-    tolerance = 0.2 * float(spacing)
-    return float(1 + gap.mean() / tolerance) if gap.max() <= tolerance else float("inf")
+    return float(gap.mean()) if gap.max() <= 0.2 * float(spacing) else float("inf")

@@ -1,16 +1,20 @@
-"""Spectral libraries: ENVI ``.sli`` and CSV in both orientations."""
+"""Spectra from CSV in both orientations: a row a band, or a row a spectrum."""
 
 from __future__ import annotations
 
 import csv
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from torchspectral.cube import make_spectra
-from torchspectral.errors import BrokenProduct, MissingMetadata, ProductNotFound
+from torchspectral.errors import BrokenProduct, MissingMetadata
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _WAVE = re.compile(r"^(wavelengths?|wave|wl|lambda|nm)\b|^wavelengths?_", re.IGNORECASE)
 _FWHM = re.compile(r"^(fwhm|width|bandwidth)", re.IGNORECASE)
@@ -19,43 +23,41 @@ _HEADER = re.compile(r"^(?:wave|wl|band|x|r)?[ _.]?(\d+(?:\.\d+)?)(?: ?nm)?$", r
 _LARGEST = 64 << 20
 
 
-def read_library(path: str | Path) -> xr.DataArray:
-    """Read spectra.
-
-    Parameters
-    ----------
-    path : path
-        An ENVI spectral library (.sli, or its header), or text with commas, semicolons or tabs in either orientation:
-        a row a band (first column wavelength, optional columns fwhm and good, then a column a spectrum; what `save`
-        writes), or a row a spectrum (wavelengths in the header; other columns are names). Lines that begin with # are
-        comments.
-
-    Returns
-    -------
-    DataArray, shape (spectrum, band)
-        Wavelengths in nm; text that counts in micrometres is converted, which the history says. Spectra from text
-        are taken as reflectance where no value exceeds 2, else as dn.
+def read_table(file: Path) -> tuple[xr.DataArray, pd.DataFrame]:
+    """Spectra of a CSV in either orientation, and what its other columns tell about each (a row a spectrum).
 
     Raises
     ------
-    ProductNotFound, BrokenProduct
-    MissingMetadata
-        No wavelengths.
+    BrokenProduct, MissingMetadata
     """
-    file = Path(path)
-    if not file.exists():
-        raise ProductNotFound(f"{file} does not exist: expected a spectral library (.sli or CSV)")
-    if file.suffix.lower() not in (".csv", ".txt", ".tsv"):
-        from torchspectral.io.opening import open_product
+    import pandas as pd
 
-        found = open_product(file)
-        if not isinstance(found, xr.DataArray) or found.dims != ("spectrum", "band"):
-            raise BrokenProduct(f"{file.name} is no spectral library, expected ENVI .sli or CSV")
-        return found.load()
     head, rows = _table(file)
     if sum(_band_of(name) is not None for name in head) > len(head) / 2:
         return _row_a_spectrum(head, rows, file)
-    return _row_a_band(head, rows, file)
+    spectra = _row_a_band(head, rows, file)
+    return spectra, pd.DataFrame(index=pd.Index(spectra["spectrum"].values, name="spectrum"))
+
+
+def columns_of(file: Path) -> pd.DataFrame:
+    """A CSV of facts, columns of numbers as such.
+
+    Raises
+    ------
+    BrokenProduct
+    """
+    head, rows = _table(file)
+    return _facts(head, rows, list(range(len(head))))
+
+
+def _facts(head: list[str], rows: list[list[str]], columns: list[int]) -> pd.DataFrame:
+    import pandas as pd
+
+    def column(n: int) -> list[object]:
+        numbers = [_number(row[n]) if row[n] else float("nan") for row in rows]
+        return [row[n] for row in rows] if any(v is None for v in numbers) else list(numbers)
+
+    return pd.DataFrame(dict(zip(unique([head[n] for n in columns]), map(column, columns), strict=True)))
 
 
 def _table(file: Path) -> tuple[list[str], list[list[str]]]:
@@ -110,7 +112,9 @@ def _row_a_band(head: list[str], rows: list[list[str]], file: Path) -> xr.DataAr
     return out
 
 
-def _row_a_spectrum(head: list[str], rows: list[list[str]], file: Path) -> xr.DataArray:
+def _row_a_spectrum(head: list[str], rows: list[list[str]], file: Path) -> tuple[xr.DataArray, pd.DataFrame]:
+    import pandas as pd
+
     columns = [n for n, name in enumerate(head) if _band_of(name) is not None]
     aside = [n for n in range(len(head)) if n not in set(columns)]
     words = [n for n in aside if not all(_number(row[n] or "nan") is not None for row in rows)]
@@ -118,7 +122,9 @@ def _row_a_spectrum(head: list[str], rows: list[list[str]], file: Path) -> xr.Da
     wave = np.array([_band_of(head[n]) for n in columns], dtype=np.float64)
     notes: list[str] = []
     factor = _to_nanometres("", wave, file, notes)
-    return _spectra(_numbers(rows, columns, file), names, wave * factor, file, notes)
+    spectra = _spectra(_numbers(rows, columns, file), names, wave * factor, file, notes)
+    table = _facts(head, rows, aside)
+    return spectra, table.set_index(pd.Index(spectra["spectrum"].values, name="spectrum"))
 
 
 def _to_nanometres(title: str, wave: np.ndarray, file: Path, notes: list[str]) -> float:
@@ -146,10 +152,11 @@ def _spectra(values: np.ndarray, names: list[str], wave: np.ndarray, file: Path,
     notes = [f"read {file.name} ({len(names)} spectra, taken as {quantity})", *notes]
     attrs = {"quantity": quantity, "source": [str(file)], "history": notes}
     # Text of float32 numbers gives them back exactly.
-    return make_spectra(values.astype(np.float32), _unique(names), wavelength=wave, attrs=attrs)
+    return make_spectra(values.astype(np.float32), unique(names), wavelength=wave, attrs=attrs)
 
 
-def _unique(names: list[str]) -> list[str]:
+def unique(names: list[str]) -> list[str]:
+    """Names told apart by a number where one stands twice."""
     seen: dict[str, int] = {}
     out = []
     for name in names:
