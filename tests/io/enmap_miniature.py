@@ -38,6 +38,7 @@ def xml(
     gain: float = 1e-4,
     offset: float = 0.0,
     image: str = "x-SPECTRAL_IMAGE.TIF",
+    rpc: bool = False,
 ) -> str:
     chars = "".join(
         f'<bandID number="{i}"><wavelengthCenterOfBand>{w}</wavelengthCenterOfBand><FWHMOfBand>{f}</FWHMOfBand>'
@@ -48,6 +49,14 @@ def xml(
         f'<bandID number="{i}"><mean>{-1000000 if i in empty else 1234}</mean>'
         f"<stdDeviation>{0 if i in empty else 12.5}</stdDeviation></bandID>"
         for i in range(1, len(table) + 1)
+    )
+    navigation = (
+        "<navigation><RPC>"
+        + "".join(
+            f'<bandID number="{i}"><ROW_OFF>{512.25 + i}</ROW_OFF><LINE_NUM_COEFF>0.5 {i} -1e-6</LINE_NUM_COEFF></bandID>'
+            for i in range(1, len(table) + 1)
+        )
+        + "</RPC></navigation>"
     )
     quality = ""
     for name in ("vnir", "swir"):
@@ -70,7 +79,7 @@ def xml(
 <spatialCoverage><boundingPolygon><point><frame>upper_left</frame><longitude>12.9</longitude><latitude>52.4</latitude></point></boundingPolygon></spatialCoverage></base>
 <specific><bandCharacterisation>{chars}</bandCharacterisation>{quality}{angle}
 <meanGroundElevation>41</meanGroundElevation><qualityFlag><sceneAOT>150</sceneAOT><sceneWV>2500</sceneWV></qualityFlag></specific>
-<product><bandStatistics>{stats if statistics else ""}</bandStatistics>
+<product><bandStatistics>{stats if statistics else ""}</bandStatistics>{navigation if rpc else ""}
 <image><merge><name>{image}</name></merge></image></product>
 </level_X>"""
 
@@ -97,6 +106,7 @@ def write_product(
     folder: Path, level: str = "L2A", *, order: str = "wavelength", lower: bool = False, suffix: str = ".TIF",
     cog: bool = False, lists: bool = True, statistics: bool = True, scale: float | None = None, gain: float = 1e-4,
     offset: float = 0.0, size: tuple[int, int] = (20, 24), nodata: float | None = -32768,
+    rpc: bool = False,
 ) -> tuple[Path, np.ndarray, list[tuple[float, float, str]]]:  # fmt: skip
     """Write one product; returns the XML path, the stored numbers (band, y, x) and the band table."""
     stem = STEM.replace("L2A", level)
@@ -117,7 +127,17 @@ def write_product(
     image = f"{stem}-SPECTRAL_IMAGE{tail}{suffix}"
     driver = "ENVI" if suffix.lower() in (".bsq", ".bil") else "GTiff"
     meta.write_text(
-        xml(table, level, lists=lists, statistics=statistics, empty=empty, gain=gain, offset=offset, image=image),
+        xml(
+            table,
+            level,
+            lists=lists,
+            statistics=statistics,
+            empty=empty,
+            gain=gain,
+            offset=offset,
+            image=image,
+            rpc=rpc,
+        ),
         encoding="utf-8",
     )
     if level == "L1B":

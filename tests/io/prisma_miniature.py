@@ -16,7 +16,7 @@ MIN_MAX = {"Vnir": (0.01, 0.91), "Swir": (-0.02, 0.71), "Pan": (0.0, 0.83)}
 
 def write_product(
     path: Path, level: str = "L2D", *, size: tuple[int, int] = (7, 9), anchor: str = "center", pan: str = "six",
-    counts: tuple[int, int] = (66, 173), empty: bool = True, chunked: bool = False, seed: int = 0,
+    counts: tuple[int, int] = (66, 173), empty: bool = True, chunked: bool = False, seed: int = 0, registered: bool = True,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Write one product and return what was stored."""
     rows, cols = size
@@ -38,7 +38,8 @@ def write_product(
     stored = {"vnir": vnir, "swir": swir, "pan": panchromatic, "wave_v": wave_v, "wave_s": wave_s}
     options = {"chunks": (min(rows, 16), nv, min(cols, 64))} if chunked else {}
     with h5py.File(path, "w") as file:
-        hco, pco = (f"HDFEOS/SWATHS/PRS_{level}_{kind}" for kind in ("HCO", "PCO"))
+        names = ("HCO", "PCO") if registered else ("HRC", "PRC")
+        hco, pco = (f"HDFEOS/SWATHS/PRS_{level}_{kind}" for kind in names)
         kind = "PIXEL_SAT_ERR_MATRIX" if level == "L1" else "PIXEL_L2_ERR_MATRIX"
         file.create_dataset(f"{hco}/Data Fields/VNIR_Cube", data=vnir, **options)
         file.create_dataset(f"{hco}/Data Fields/SWIR_Cube", data=swir)

@@ -124,7 +124,7 @@ def test_overlap_rules(tmp_path: Path) -> None:
         at = [next(i for i, b in enumerate(table) if b[0] == w) for w in waves]
         np.testing.assert_allclose(cube.values, physical(values)[at], rtol=2e-7)
     with pytest.raises(BadSettings, match="overlap"):
-        ts.open(meta, overlap="average")
+        ts.open(meta, overlap="mean")
 
 
 @pytest.mark.parametrize("order", ["wavelength", "detector"])
@@ -246,15 +246,57 @@ def test_a_full_size_scene_opens_without_reading_pixels(tmp_path: Path) -> None:
 
 
 def test_opening_reads_no_pixel(tmp_path: Path, monkeypatch) -> None:
-    from torchspectral.io.readers.enmap.reader import EnmapArray
+    from torchspectral.io.readers.stacks import StackArray
 
     meta, _, _ = write_product(tmp_path / "p")
     reads = []
-    real = EnmapArray.read
-    monkeypatch.setattr(EnmapArray, "read", lambda self, *a: reads.append(a) or real(self, *a))
+    real = StackArray.read
+    monkeypatch.setattr(StackArray, "read", lambda self, *a: reads.append(a) or real(self, *a))
     cube = ts.open(meta)
     assert reads == []
     cube[5:7, 2:4, 3:6].values  # noqa: B018
     assert len(reads) == 1
     bad = ts.open(meta, bad_bands="scan")
     assert (~bad["good"].values).sum() == 2
+
+
+def test_average_in_the_overlap(tmp_path: Path) -> None:
+    meta, values, table = write_product(tmp_path / "p")
+    cube = ts.open(meta, overlap="average")
+    waves = np.array([w for w, _, _ in table])
+    swir = np.array([w for w, _ in SWIR])
+    real = physical(values)
+    want = []
+    for wave, _ in VNIR:
+        own = real[int(np.flatnonzero((waves == wave) & (np.array([d for _, _, d in table]) == "vnir"))[0])]
+        if wave >= swir[0]:
+            at = int(np.searchsorted(swir, wave))
+            low, high = (
+                real[next(i for i, b in enumerate(table) if b[0] == w and b[2] == "swir")]
+                for w in swir[at - 1 : at + 1]
+            )
+            share = (wave - swir[at - 1]) / (swir[at] - swir[at - 1])
+            own = 0.5 * own + 0.5 * ((1 - share) * low + share * high)
+        want.append(own)
+    np.testing.assert_allclose(cube.values[: len(VNIR)], want, rtol=1e-5)
+    assert cube["wavelength"].values.tolist() == [w for w, _ in VNIR] + [w for w in swir if w > VNIR[-1][0]]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(cube))[3, 4:6].values, cube[3, 4:6].values)
+    assert "12 VNIR bands" in cube.attrs["history"][-1]
+    raw = ts.open(meta, overlap="average", raw=True)
+    assert raw.dtype == np.float32 and "packing" not in raw.attrs
+
+
+def test_rational_polynomials_are_kept(tmp_path: Path) -> None:
+    meta, _, table = write_product(tmp_path / "p", "L1B", gain=1e-6, rpc=True)
+    cube = ts.open(meta, overlap="detector")
+    assert set(cube.attrs["rpc"]) == {str(i + 1) for i in range(len(table))}
+    assert cube.attrs["rpc"]["3"]["row_off"] == 512.25 + 3 and cube.attrs["rpc"]["3"]["line_num_coeff"] == [
+        0.5,
+        3.0,
+        -1e-6,
+    ]
+    alone = ts.open(next(meta.parent.glob("*SPECTRAL_IMAGE_SWIR*")))
+    assert set(alone.attrs["rpc"]) == {str(n) for n in alone["number"].values}
+    assert ts.open(write_product(tmp_path / "q")[0]).attrs["corner_angles"]["sun_elevation"] == {
+        "upper_left": 1.0, "center": 55.25,
+    }  # fmt: skip

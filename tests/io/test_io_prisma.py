@@ -22,6 +22,7 @@ from torchspectral.errors import (
     BrokenProduct,
     GridMismatch,
     MissingMetadata,
+    ProductNotFound,
     UnknownName,
     UnsafeInput,
 )
@@ -283,3 +284,70 @@ def test_layers_follow_the_cubes_options(tmp_path: Path) -> None:
         assert grid_of(pan).bounds == grid_of(ds["cube"]).bounds
     with pytest.raises(BadSettings, match="pixel_anchor"):
         ts.open(path, layers=["pan"], pixel_anchor="corner")
+
+
+def test_average_in_the_overlap(tmp_path: Path) -> None:
+    path = tmp_path / "PRS_L2D_STD_x.he5"
+    stored = write_product(path)
+    values, waves, detectors, numbers = physical(stored, "L2D")
+    cube = ts.open(path, overlap="average")
+    vnir = [i for i, d in enumerate(detectors) if d == "vnir"]
+    swir = [i for i, d in enumerate(detectors) if d == "swir"]
+    want, places = [], []
+    for i in vnir:
+        own = values[i]
+        if waves[i] >= waves[swir[0]]:
+            after = next(k for k, j in enumerate(swir) if waves[j] >= waves[i])
+            low, high = swir[max(after - 1, 0)], swir[max(after, 1)]
+            share = (waves[i] - waves[low]) / (waves[high] - waves[low])
+            own = 0.5 * own + 0.5 * ((1 - share) * values[low] + share * values[high])
+        want.append(own)
+        places.append(numbers[i])
+    last = max(waves[i] for i in vnir)
+    want += [values[j] for j in swir if waves[j] > last]
+    np.testing.assert_allclose(cube.values, np.array(want), rtol=2e-5, atol=1e-6)
+    assert cube["number"].values[: len(places)].tolist() == places
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(cube))[60:64, 1:3].values, cube[60:64, 1:3].values)
+
+
+def test_centres_of_each_column_as_a_coordinate(tmp_path: Path) -> None:
+    path = tmp_path / "PRS_L1_STD_x.he5"
+    stored = write_product(path, "L1")
+    assert "wavelength_map" not in ts.open(path).coords
+    cube = ts.open(path, wavelength_map=True)
+    centres = cube["wavelength_map"]
+    assert centres.dims == ("band", "x") and centres.shape == (cube.sizes["band"], cube.sizes["x"])
+    every = np.concatenate([stored["wave_v"], stored["wave_s"]])
+    want = every[cube["number"].values - 1][:, None] + 0.1 * np.arange(cube.sizes["x"])[None]
+    np.testing.assert_allclose(centres.values, want, rtol=1e-6)
+    assert cube.isel(x=slice(2, 5))["wavelength_map"].shape == (cube.sizes["band"], 3)
+    flat = tmp_path / "PRS_L2D_STD_x.he5"
+    write_product(flat)
+    with pytest.raises(MissingMetadata, match="detector columns"):
+        ts.open(flat, wavelength_map=True)
+
+
+def test_swaths_that_are_not_registered(tmp_path: Path) -> None:
+    path = tmp_path / "PRS_L1_STD_x.he5"
+    stored = write_product(path, "L1", registered=False)
+    with pytest.raises(BrokenProduct, match="PRS_L1_HRC"):
+        ts.open(path)
+    cube = ts.open(path, registered=False, layers=("pan",))
+    np.testing.assert_allclose(cube["cube"].values, physical(stored, "L1")[0], rtol=1e-5, atol=1e-5)
+    assert cube["pan"].shape == stored["pan"].shape
+
+
+def test_l2c_goes_to_the_pixels_of_its_l2d(tmp_path: Path) -> None:
+    name = "PRS_{}_STD_20210601101112_20210601101116_0001.he5"
+    path, beside = tmp_path / name.format("L2C"), tmp_path / name.format("L2D")
+    write_product(path, "L2C")
+    with pytest.raises(ProductNotFound, match="L2D_STD_20210601101112"):
+        ts.open(path, grid="l2d")
+    write_product(beside, "L2D", size=(9, 12))
+    assert "grid='l2d'" in ts.open(path).attrs["history"][-1]
+    cube = ts.open(path, grid="l2d")
+    ortho = orthorectify(cube)
+    assert grid_of(ortho).transform == grid_of(ts.open(beside)).transform and ortho.shape[1:] == (9, 12)
+    assert np.isfinite(ortho.values[20]).sum() > 40
+    with pytest.raises(BadSettings, match="L2C"):
+        ts.open(beside, grid="l2d")

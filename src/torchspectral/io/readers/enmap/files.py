@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from torchspectral.errors import BrokenProduct, ProductNotFound, TooLarge
+from torchspectral.errors import BrokenProduct, ProductNotFound
 from torchspectral.io.readers.handles import Handle
-from torchspectral.io.safety import check_raster, existing_path, limits, open_raster, read_bytes, safe_zip_members
+from torchspectral.io.readers.members import member_bytes, open_image, open_member
+from torchspectral.io.safety import existing_path, read_bytes, safe_zip_members
 
 _IMAGE_SUFFIXES = ("tif", "tiff", "geotiff", "gtiff", "bsq", "bil", "bip", "jp2", "jpeg2000")
 _METADATA = re.compile(r"^(?P<stem>.+?)-METADATA(?:_COG)?\.XML$", re.IGNORECASE)
@@ -22,7 +20,6 @@ _RASTER = re.compile(
     + r")$",
     re.IGNORECASE,
 )
-_DRIVERS = {"bsq": ("ENVI",), "bil": ("ENVI",), "bip": ("ENVI",), "jp2": ("JP2OpenJPEG",), "jpeg2000": ("JP2OpenJPEG",)}
 
 
 @dataclass
@@ -56,7 +53,7 @@ class EnmapFiles:
     def metadata_bytes(self) -> bytes:
         """The XML document."""
         if self.archive is not None:
-            return _member_bytes(self.archive, self.metadata)
+            return member_bytes(self.archive, self.metadata)
         return read_bytes(Path(self.metadata))
 
     def handle(self, kind: str) -> Handle:
@@ -69,54 +66,6 @@ class EnmapFiles:
     def source(self, kind: str) -> str:
         """Path of a raster for messages and ``attrs["source"]``."""
         return f"{self.archive}/{self.rasters[kind]}" if self.archive is not None else self.rasters[kind]
-
-
-def drivers_of(name: str) -> tuple[str, ...]:
-    """GDAL drivers that may open an image of that name."""
-    return _DRIVERS.get(name.rsplit(".", 1)[-1].lower(), ("GTiff", "COG"))
-
-
-def open_image(path: str) -> Any:
-    """Checked rasterio dataset of an image file."""
-    dataset = open_raster(path, drivers_of(path))
-    check_raster(dataset)
-    return dataset
-
-
-def open_member(archive: str, member: str) -> Any:
-    """Checked rasterio dataset of an image inside a ZIP, read through GDAL without unpacking it to disk."""
-    import warnings
-
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
-
-    # GDAL reads the archive by itself, so names, links, sizes and ratios are checked each time it is opened.
-    if member not in {entry.filename for entry in safe_zip_members(archive)}:
-        raise BrokenProduct(f"{Path(archive).name} has no entry {member}")
-    inside, problem = f"/vsizip/{{{Path(archive).resolve()}}}/{member}", ""
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE", GDAL_CACHEMAX=256), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # L1B lies nowhere
-        for driver in drivers_of(member):
-            try:
-                dataset = rasterio.open(inside, driver=driver)
-            except (RasterioError, OSError, ValueError) as error:
-                problem = problem or " ".join(str(error).split())[:160]
-                continue
-            check_raster(dataset)
-            return dataset
-    raise BrokenProduct(f"{PurePosixPath(member).name} inside {Path(archive).name} cannot be opened: {problem}")
-
-
-def _member_bytes(archive: Path, member: str) -> bytes:
-    """A small text entry of an archive."""
-    entry = next(e for e in safe_zip_members(archive) if e.filename == member)
-    if entry.file_size > limits().text_bytes:
-        raise TooLarge(f"{member} inside {archive.name} is larger than a metadata file may be")
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            return opened.read(entry)
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError) as error:
-        raise BrokenProduct(f"{member} inside {archive.name} cannot be unpacked: {error}") from None
 
 
 def find_files(path: Path) -> EnmapFiles:

@@ -40,6 +40,8 @@ class EnmapMetadata:
         File names that the XML lists.
     notes : list of str
         Lines for the history.
+    rpc : dict
+        Rational polynomial coefficients as the XML names them, by band number; L1B has them.
     """
 
     wavelength: np.ndarray
@@ -54,6 +56,7 @@ class EnmapMetadata:
     attrs: dict[str, Any]
     names: list[str]
     notes: list[str] = field(default_factory=list)
+    rpc: dict[int, dict[str, float | list[float]]] = field(default_factory=dict)
 
     def take(self, bands: np.ndarray) -> EnmapMetadata:
         """The metadata of some bands, by 0-based index."""
@@ -106,6 +109,7 @@ def parse_metadata(document: bytes, name: str) -> EnmapMetadata:
         attrs=_attributes(root, level),
         names=[e.text.strip() for e in root.iter("name") if e.text and "." in e.text],
         notes=notes,
+        rpc=_rpc(root, count),
     )
 
 
@@ -151,6 +155,22 @@ def _empty_bands(root: Element, count: int) -> tuple[np.ndarray, bool]:
             seen = True
             empty[number - 1] = deviation == 0 and mean <= _EMPTY_MEAN
     return empty, seen
+
+
+def _rpc(root: Element, count: int) -> dict[int, dict[str, float | list[float]]]:
+    """Rational polynomials of each band under product/navigation/RPC, names in lower case, numbers as stated."""
+    out: dict[int, dict[str, float | list[float]]] = {}
+    for position, item in enumerate(root.findall("product/navigation/RPC/bandID"), start=1):
+        number = int(_float(item.get("number"), position))
+        found: dict[str, float | list[float]] = {}
+        for child in item.iter():
+            words = (child.text or "").replace(",", " ").split()
+            values = [_float(word, np.nan) for word in words]
+            if child is not item and values and np.isfinite(values).all():
+                found[str(child.tag).lower()] = values[0] if len(values) == 1 else values
+        if found and 1 <= number <= count:
+            out[number] = found
+    return out
 
 
 def _listed_detectors(root: Element, count: int) -> list[str] | None:
@@ -264,6 +284,16 @@ def _attributes(root: Element, level: str) -> dict[str, Any]:
         value = _float(_text(root, path), np.nan)
         if np.isfinite(value):
             found[key] = value * factor
+    corners_of = {
+        key: {
+            str(child.tag): value
+            for child in root.findall(f"specific/{tag}/*")
+            if np.isfinite(value := _float((child.text or "").strip(), np.nan))
+        }
+        for key, tag in angles.items()
+    }
+    if any(len(v) > 1 for v in corners_of.values()):
+        found["corner_angles"] = {key: v for key, v in corners_of.items() if v}
     revision = _text(root, "base/revision")
     if revision:
         found["revision"] = revision

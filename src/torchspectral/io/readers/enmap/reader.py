@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,13 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.errors import BadSettings, BandMismatch, BrokenProduct, MissingMetadata, UnknownName, closest
-from torchspectral.geo.grids import place
 from torchspectral.io.readers.base import Reader, StoredArray, as_cube, as_layer
-from torchspectral.io.readers.detectors import OVERLAPS, bands_by_overlap
+from torchspectral.io.readers.detectors import OVERLAPS, average_overlap, bands_by_overlap
 from torchspectral.io.readers.enmap.files import EnmapFiles, find_files, looks_like_enmap
 from torchspectral.io.readers.enmap.metadata import EnmapMetadata, parse_metadata
 from torchspectral.io.readers.facts import read_options
 from torchspectral.io.readers.handles import Handle
+from torchspectral.io.readers.stacks import FlagArray, StackArray, ground_of
 
 BAD_BANDS = ("auto", "metadata", "scan")
 
@@ -47,67 +46,6 @@ QUALITY: dict[str, tuple[str, dict[str, Any]]] = {
 _OF_CLASSES = {"water": 2, "nodata": 3}
 
 
-class EnmapArray(StoredArray):
-    """Lazy array over the bands of one or two rasters of one size.
-
-    Parameters
-    ----------
-    handles : sequence of Handle
-        Open rasters, one a thread.
-    where : ndarray of int, shape (band, 2)
-        Raster and its 1-based band, for each band of the array.
-    """
-
-    def __init__(self, handles: Sequence[Handle], where: np.ndarray, **more: Any) -> None:
-        self.handles = list(handles)
-        self.where = np.asarray(where, dtype=np.int64)
-        dataset = self.handles[0].get()
-        block = dataset.block_shapes[0]
-        together = dataset.interleaving is not None and dataset.interleaving.value.lower() == "pixel"
-        super().__init__(
-            (len(self.where), dataset.height, dataset.width),
-            dataset.dtypes[0],
-            chunks=(
-                len(self.where) if together else 1,
-                min(block[0], dataset.height),
-                min(block[1], dataset.width),
-            ),
-            split="y" if together else "band",
-            **more,
-        )
-
-    def read(self, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray:
-        """Stored numbers of a window; one call for each raster."""
-        from rasterio.windows import Window
-
-        window = Window(cols.start, rows.start, cols.stop - cols.start, rows.stop - rows.start)
-        wanted = self.where[bands]
-        rasters = np.unique(wanted[:, 0])
-        if rasters.size == 1:
-            return self.handles[int(rasters[0])].get().read(indexes=wanted[:, 1].tolist(), window=window)
-        out = np.empty((len(wanted), int(window.height), int(window.width)), dtype=self.stored)
-        for raster in rasters:
-            at = np.flatnonzero(wanted[:, 0] == raster)
-            out[at] = self.handles[int(raster)].get().read(indexes=wanted[at, 1].tolist(), window=window)
-        return out
-
-
-class ClassArray(EnmapArray):
-    """True where a raster has a value; shape (1, y, x)."""
-
-    def __init__(self, handle: Handle, value: int, **more: Any) -> None:
-        super().__init__([handle], np.array([[0, 1]]), decode=False, **more)
-        self.value = value
-        self.stored = np.dtype(bool)
-
-    def read(self, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray:
-        """Whether each pixel has the value."""
-        from rasterio.windows import Window
-
-        window = Window(cols.start, rows.start, cols.stop - cols.start, rows.stop - rows.start)
-        return self.handles[0].get().read(indexes=[1], window=window) == self.value
-
-
 class EnmapReader(Reader):
     """Reader of EnMAP products; takes the folder, the METADATA.XML, a spectral image or the ZIP."""
 
@@ -126,9 +64,10 @@ class EnmapReader(Reader):
 
         Parameters
         ----------
-        overlap : {"wavelength", "detector", "vnir", "swir"}
+        overlap : {"wavelength", "detector", "vnir", "swir", "average"}
             What to do where VNIR and SWIR both see (900-1000 nm): keep all bands, sorted by wavelength (default); all,
-            VNIR before SWIR; all of VNIR and the SWIR bands beyond it; all of SWIR and the VNIR bands before it.
+            VNIR before SWIR; all of VNIR and the SWIR bands beyond it; all of SWIR and the VNIR bands before it; the
+            VNIR bands there as means of both detectors (values, also with `raw`: nothing stored is a mean).
         bad_bands : {"auto", "metadata", "scan"}
             How bands without data are found: by the XML's statistics (or ``bbl`` tags), by reading pixels, or by
             reading only where the metadata has neither (default).
@@ -171,14 +110,18 @@ class EnmapReader(Reader):
         scale, offset, notes = _scaling(handles, where, metadata, given)
         nodata, note = _nodata(handles[0].get(), metadata, given)
         notes += [note] if note else []
-        array = EnmapArray(
+        array = StackArray(
             handles, where, source=files.source(files.images[0]), scale=scale, offset=offset, nodata=nodata
         )
         good, how = _good(array, metadata, bad_bands)
         order, rule = bands_by_overlap(metadata.wavelength, detector, overlap)
-        chosen = EnmapArray(
-            handles, where[order], source=array.source, scale=scale[order], offset=offset[order], nodata=nodata
-        )
+        chosen: StoredArray
+        if overlap == "average":
+            chosen, raw = average_overlap(array, metadata.wavelength, detector, order), False
+        else:
+            chosen = StackArray(
+                handles, where[order], source=array.source, scale=scale[order], offset=offset[order], nodata=nodata
+            )
         attrs = {
             **metadata.attrs,
             "product": files.stem,
@@ -189,6 +132,8 @@ class EnmapReader(Reader):
         }
         if len(files.images) == 2:
             attrs["history"].append("L1B: VNIR and SWIR are not registered to each other; RPC are not applied")
+        if metadata.rpc:
+            attrs["rpc"] = {str(n): metadata.rpc[n] for n in numbers[order].tolist() if n in metadata.rpc}
         cube = as_cube(
             chosen,
             quantity="reflectance" if metadata.level.startswith("L2") else "radiance",
@@ -200,7 +145,7 @@ class EnmapReader(Reader):
             number=numbers[order],
             detector=[detector[i] for i in order],
         )
-        return _placed(cube, handles[0].get())
+        return ground_of(cube, handles[0].get())
 
     def layers(self, path: Path) -> list[str]:
         """Quality rasters that the product has, by the common names of `torchspectral.io.masks` where they have one."""
@@ -220,17 +165,17 @@ class EnmapReader(Reader):
         self._check_size(files, kind, dataset)
         source = files.source(kind)
         if name in _OF_CLASSES:
-            layer = as_layer(ClassArray(handle, _OF_CLASSES[name], source=source), name)
+            layer = as_layer(FlagArray([handle], np.array([[0, 1]]), equal=[_OF_CLASSES[name]], source=source), name)
         elif dataset.count == 1:
-            layer = as_layer(EnmapArray([handle], np.array([[0, 1]]), source=source, decode=False), name, meaning)
+            layer = as_layer(StackArray([handle], np.array([[0, 1]]), source=source, decode=False), name, meaning)
         else:
             where = np.column_stack([np.zeros(dataset.count, int), np.arange(1, dataset.count + 1)])
-            array = EnmapArray([handle], where, source=source, decode=False)
+            array = StackArray([handle], where, source=source, decode=False)
             layer = as_cube(array, quantity="dn").rename(band="layer")
             layer = layer.drop_vars([n for n in layer.coords if n not in ("x", "y")])
             layer = layer.assign_coords(layer=[f"{name}_{n}" for n in range(1, dataset.count + 1)]).rename(name)
         layer.attrs["source"] = [source]
-        return _placed(layer, dataset)
+        return ground_of(layer, dataset)
 
     @staticmethod
     def _check_size(files: EnmapFiles, kind: str, dataset: Any) -> None:
@@ -241,12 +186,6 @@ class EnmapReader(Reader):
                     f"{kind} has {dataset.height} x {dataset.width} pixels, expected {cube.height} x {cube.width} "
                     "as the spectral image: is it of another scene?"
                 )
-
-
-def _placed(value: xr.DataArray, dataset: Any) -> xr.DataArray:
-    if dataset.transform.is_identity and dataset.crs is None:
-        return place(value, None)
-    return place(value, dataset.transform, dataset.crs)
 
 
 def _parts(files: EnmapFiles, metadata: EnmapMetadata) -> tuple[list[Handle], np.ndarray, list[str]]:
@@ -335,7 +274,7 @@ def _nodata(dataset: Any, metadata: EnmapMetadata, given: dict[str, Any]) -> tup
     return None, "the product states no nodata value"
 
 
-def _good(array: EnmapArray, metadata: EnmapMetadata, how: str) -> tuple[np.ndarray, str]:
+def _good(array: StackArray, metadata: EnmapMetadata, how: str) -> tuple[np.ndarray, str]:
     """Bands that hold data, and how that was found out."""
     empty = metadata.empty.copy()
     flags = np.ones(empty.size, dtype=bool)
@@ -356,7 +295,7 @@ def _good(array: EnmapArray, metadata: EnmapMetadata, how: str) -> tuple[np.ndar
     return good, text
 
 
-def _with_data(array: EnmapArray) -> np.ndarray:
+def _with_data(array: StackArray) -> np.ndarray:
     """Whether each band has a valid pixel; reads each only until the first is found."""
     _, height, width = array.shape
     rows = max(1, (4 << 20) // (width * array.stored.itemsize))
@@ -392,6 +331,8 @@ def _without_xml(files: EnmapFiles, path: Path, raw: bool, given: dict[str, Any]
             "put the XML beside the image, or use reader='geotiff' with wavelength="
         )
     detector, how = guess_detectors(wavelength, cube["fwhm"].values)
+    if overlap == "average":
+        raise MissingMetadata(f"overlap='average' needs {expected}, which is not beside {where.name}")
     order, rule = bands_by_overlap(wavelength, detector, overlap)
     cube = cube.assign_coords(detector=("band", np.asarray(detector))).isel(band=order)
     facts = {"sensor": "EnMAP", "platform": "EnMAP", "product": files.stem}

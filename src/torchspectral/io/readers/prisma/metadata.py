@@ -100,13 +100,18 @@ class PrismaBands:
 class PrismaProduct:
     """An open product: where its arrays lie and what its attributes say.
 
+    Parameters
+    ----------
+    registered : bool
+        Whether to take the swaths whose detectors are co-registered (HCO, PCO), or those that are not (HRC, PRC).
+
     Raises
     ------
     BrokenProduct
         No PRISMA product, or a cube is missing or of the wrong shape.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, registered: bool = True) -> None:
         self.path = path
         self.handle = Handle(open_prisma, path)
         self.file = self.handle.get()
@@ -115,8 +120,8 @@ class PrismaProduct:
             raise BrokenProduct(
                 f"{path.name} has no group HDFEOS/SWATHS/PRS_*, expected a PRISMA L1, L2B, L2C or L2D file"
             )
-        self.swath = f"HDFEOS/SWATHS/PRS_{self.level}_HCO"
-        self.pan_swath = f"HDFEOS/SWATHS/PRS_{self.level}_PCO"
+        kind = "CO" if registered else "RC"
+        self.swath, self.pan_swath = (f"HDFEOS/SWATHS/PRS_{self.level}_{first}{kind}" for first in "HP")
         self.cubes = tuple(f"{self.swath}/Data Fields/{name}_Cube" for name in ("VNIR", "SWIR"))
 
     def shape(self, place: str) -> tuple[int, ...]:

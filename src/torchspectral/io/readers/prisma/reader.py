@@ -14,8 +14,9 @@ from torchspectral.errors import BadSettings, BrokenProduct, MissingMetadata, Un
 from torchspectral.geo.grids import Grid, moved, place, place_swath
 from torchspectral.geo.lazy import LazyArray
 from torchspectral.io.readers.base import Reader, StoredArray, as_cube, as_layer
-from torchspectral.io.readers.detectors import OVERLAPS, bands_by_overlap
+from torchspectral.io.readers.detectors import OVERLAPS, average_overlap, bands_by_overlap
 from torchspectral.io.readers.handles import Handle
+from torchspectral.io.readers.prisma.l2d_grid import l2d_beside, on_l2d_grid
 from torchspectral.io.readers.prisma.metadata import (
     ANCHORS,
     PAN_RATIO,
@@ -195,8 +196,8 @@ class PrismaReader(Reader):
     name = "prisma"
     title = "PRISMA L1, L2B, L2C, L2D"
     patterns = ("PRS_L*.he5",)
-    options = ("overlap", "pixel_anchor", "preset")
-    layer_options = options
+    options = ("overlap", "pixel_anchor", "preset", "registered", "wavelength_map", "grid")
+    layer_options = ("overlap", "pixel_anchor", "preset", "registered")
     evidence = "miniature-only"
 
     def recognise(self, path: Path) -> float:
@@ -216,20 +217,29 @@ class PrismaReader(Reader):
 
         Parameters
         ----------
-        overlap : {"wavelength", "detector", "vnir", "swir"}
+        overlap : {"wavelength", "detector", "vnir", "swir", "average"}
             Where VNIR and SWIR both see (920-1010 nm): keep all bands, sorted by wavelength (default); all, VNIR before
-            SWIR; all of VNIR and the SWIR bands beyond it; all of SWIR and the VNIR bands before it.
+            SWIR; all of VNIR and the SWIR bands beyond it; all of SWIR and the VNIR bands before it; the VNIR bands
+            there as means of both detectors (values, also with `raw`: nothing stored is a mean).
         pixel_anchor : {"auto", "center", "edge"}
             What the corner attributes of L2D mean; "auto" finds it out by the number of pixels between them.
         preset : {"toolbox159"}
             The 159 bands of the hyperspectral pansharpening toolbox and its published weights, VNIR before SWIR.
+        registered : bool
+            True (default) for the co-registered swaths HCO and PCO, False for HRC and PRC, as each detector saw them.
+        wavelength_map : bool
+            Whether to add the centres of every detector column [nm] (smile) as the coordinate ``wavelength_map``,
+            (band, x); False by default, and not for L2D, whose columns are no detector columns.
+        grid : {"swath", "l2d"}
+            L2C only: "l2d" gives the swath the lookup table onto the grid of the L2D product that lies beside, so that it
+            is orthorectified to the same pixels; reads the positions when opening.
 
         Raises
         ------
         BrokenProduct, BandMismatch, MissingMetadata, GridMismatch, BadSettings
         """
         overlap, anchor, preset = _rules(options)
-        product = PrismaProduct(path)
+        product = PrismaProduct(path, registered=options.get("registered", True))
         product.check()
         bands = product.bands()
         chosen, rule = _choose(bands, overlap, preset)
@@ -240,10 +250,15 @@ class PrismaReader(Reader):
             if not raw:
                 raise
             factors, quantity = {"Vnir": (1.0, 0.0), "Swir": (1.0, 0.0)}, "dn"
-        scale, offset = (
-            np.array([factors[("Vnir", "Swir")[cube]][k] for cube in bands.where[chosen, 0]]) for k in (0, 1)
-        )
-        array = PrismaCube(product.handle, product.cubes, bands.where[chosen], scale=scale, offset=offset)
+        array: StoredArray
+        if overlap == "average":
+            used = np.flatnonzero(bands.used)
+            every = _cube_array(product, bands, used, factors)
+            at = np.searchsorted(used, chosen)
+            array = average_overlap(every, bands.wavelength[used], [bands.detector[i] for i in used], at)
+            raw = False
+        else:
+            array = _cube_array(product, bands, chosen, factors)
         wavelength = np.where(bands.wavelength[chosen] > 0, bands.wavelength[chosen], np.nan)
         dropped = int((~bands.used).sum())
         lines = [
@@ -265,12 +280,21 @@ class PrismaReader(Reader):
             detector=[bands.detector[i] for i in chosen],
         )
         cube, notes = _on_ground(product, cube, anchor, product.swath)
+        if options.get("wavelength_map"):
+            centres = _column_centres(product, bands, chosen)
+            cube = cube.assign_coords(wavelength_map=(("band", "x"), centres))
+            notes.append("wavelength_map: centres of each detector column (KDP_AUX)")
+        if options.get("grid", "swath") != "swath":
+            cube, note = on_l2d_grid(product, cube)
+            notes.append(note)
+        elif product.level == "L2C" and l2d_beside(product.path) is not None:
+            notes.append("the L2D product lies beside: open with grid='l2d' to be orthorectified to its pixels")
         cube.attrs["history"] = [*lines, *notes]
         return cube
 
     def layers(self, path: Path) -> list[str]:
         """``pan``, error matrices, masks, angles and per-column band facts, as far as the product has them."""
-        return sorted(_layers(PrismaProduct(path)))
+        return sorted(_layers(PrismaProduct(path)) | _layers(PrismaProduct(path, registered=False)))
 
     def open_layer(self, path: Path, name: str, **options: Any) -> xr.DataArray:
         """One layer; the options are those of `open`, so that the layer goes with the cube opened by them.
@@ -280,7 +304,7 @@ class PrismaReader(Reader):
         detector column has (smile), for the bands in use, sorted as the cube's.
         """
         overlap, anchor, preset = _rules(options)
-        product = PrismaProduct(path)
+        product = PrismaProduct(path, registered=options.get("registered", True))
         known = _layers(product)
         if name not in known:
             raise UnknownName(f"{path.name} has no layer {name!r}: {closest(name, sorted(known))}")
@@ -308,11 +332,50 @@ def _rules(options: Mapping[str, Any]) -> tuple[str, str, str | None]:
     for name, value, known in (("overlap", overlap, OVERLAPS), ("pixel_anchor", anchor, ANCHORS)):
         if value not in known:
             raise BadSettings(f"got {name}={value!r}, expected one of {', '.join(known)}")
+    if options.get("grid", "swath") not in ("swath", "l2d"):
+        raise BadSettings(f"got grid={options['grid']!r}, expected swath or l2d")
+    for name in ("wavelength_map", "registered"):
+        if not isinstance(options.get(name, False), (bool, np.bool_)):
+            raise BadSettings(f"got {name}={options[name]!r}, expected True or False")
     if preset is not None and preset not in PRESETS:
         raise BadSettings(f"unknown preset {preset!r}: {closest(str(preset), PRESETS)}")
     if preset is not None and "overlap" in options:
         raise BadSettings("got preset and overlap, expected one of them: a preset is a list of bands")
     return overlap, anchor, preset
+
+
+def _cube_array(
+    product: PrismaProduct, bands: PrismaBands, chosen: np.ndarray, factors: Mapping[str, tuple[float, float]]
+) -> PrismaCube:
+    """The stored numbers of some bands and what they mean."""
+    scale, offset = (np.array([factors[("Vnir", "Swir")[cube]][k] for cube in bands.where[chosen, 0]]) for k in (0, 1))
+    return PrismaCube(product.handle, product.cubes, bands.where[chosen], scale=scale, offset=offset)
+
+
+def _column_centres(product: PrismaProduct, bands: PrismaBands, chosen: np.ndarray) -> np.ndarray:
+    """Centres of every detector column, float32 of shape (band, x) [nm].
+
+    Raises
+    ------
+    MissingMetadata, BrokenProduct
+    """
+    if product.level == "L2D":
+        raise MissingMetadata(
+            "wavelength_map needs detector columns, and L2D is resampled to a map: open L1, L2B or L2C"
+        )
+    places = tuple(f"KDP_AUX/Cw_{d}_Matrix" for d in ("Vnir", "Swir"))
+    cols = product.grid_shape[1]
+    out = np.empty((chosen.size, cols), dtype=np.float32)
+    for cube, place_in in enumerate(places):
+        at = np.flatnonzero(bands.where[chosen, 0] == cube)
+        shape = product.shape(place_in)
+        wanted = (cols, product.shape(product.cubes[cube])[1])
+        if not shape:
+            raise MissingMetadata(f"{product.path.name} has no {place_in}: leave out wavelength_map")
+        if shape != wanted:
+            raise BrokenProduct(f"{place_in} has shape {shape}, expected {wanted}: one centre a column and band")
+        out[at] = product.file[place_in][...].T[bands.where[chosen[at], 1]]
+    return out
 
 
 def _runs(bands: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
