@@ -133,20 +133,20 @@ class EnviReader(Reader):
         ------
         BrokenProduct, ProductNotFound, BandMismatch, MissingMetadata, BadCube
         """
-        header, data = self._files(path)
+        header, data = files_of(path)
         if header.is_library:
             return self._open_library(header, data, options)
         given = read_options(options)
         bands = header.shape[0]
         own = from_text(header.fields.get("torchspectral", ""))
         if own and not given and fits(own, bands):
-            array = EnviArray(_raw_array(header, data), _part(header, options.get("part")))
+            array = EnviArray(raw_array(header, data), part_of(header, options.get("part")))
             return restore(array, own, raw=raw, transform=transform_of(header), crs=crs_of(header))
-        attrs = _attributes(header, data)
-        facts, values = self._facts(header, data, bands, given)
+        attrs = attributes_of(header, data)
+        facts, values = facts_of(header, given), values_of(header, data, bands, given)
         array = EnviArray(
-            _raw_array(header, data),
-            _part(header, options.get("part")),
+            raw_array(header, data),
+            part_of(header, options.get("part")),
             scale=values.scale,
             offset=values.offset,
             nodata=values.nodata,
@@ -159,61 +159,25 @@ class EnviReader(Reader):
 
     def layers(self, path: Path) -> list[str]:
         """``labels`` for a classification."""
-        header, _ = self._files(path)
+        header, _ = files_of(path)
         return ["labels"] if header.is_classification else []
 
     def open_layer(self, path: Path, name: str) -> xr.DataArray:
         """Classes of a classification, (y, x), with ``class_names`` (entry i is value i) and ``class_colors``."""
         if name not in self.layers(path):
             raise UnknownName(f"{path.name} has no layer {name!r}: {closest(name, self.layers(path))}")
-        header, data = self._files(path)
-        array = EnviArray(_raw_array(header, data), decode=False)
+        header, data = files_of(path)
+        array = EnviArray(raw_array(header, data), decode=False)
         layer = as_layer(array, name, _classes(header))
         return place(layer, transform_of(header), crs_of(header))
-
-    def _files(self, path: Path) -> tuple[EnviHeader, Path]:
-        if path.suffix.lower() == ".hdr":
-            header = read_header(path)
-            header.check()
-            data = find_data(header)
-        else:
-            found = find_header(path)
-            if found is None:
-                raise BrokenProduct(f"{path.name} has no header: expected {path.name}.hdr or {path.stem}.hdr beside it")
-            header, data = read_header(found), path
-            header.check()
-        dtype = header.dtype
-        need = check_scene(header.shape, dtype, header.path) + header.offset
-        have = data.stat().st_size
-        if have < need:
-            raise BrokenProduct(
-                f"{data.name} has {have} bytes, expected {need} for {header.shape} (band, y, x) of {dtype} after "
-                f"{header.offset} bytes as {header.path.name} states: the file is truncated or the header is wrong"
-            )
-        return header, data
-
-    def _facts(self, header: EnviHeader, data: Path, bands: int, given: dict[str, Any]) -> tuple[BandFacts, Values]:
-        names = header.items("band names")
-        names = names if len(names) == bands else []
-        facts = band_facts(
-            bands,
-            header.path.name,
-            wavelength=header.numbers("wavelength"),
-            units=header.text("wavelength units"),
-            fwhm=header.numbers("fwhm"),
-            good=header.numbers("bbl"),
-            names=names,
-            given=given,
-        )
-        return facts, _values(header, data, bands, given)
 
     def _open_library(self, header: EnviHeader, data: Path, options: dict[str, Any]) -> xr.DataArray:
         given = read_options(options)
         if header.shape[0] != 1:
             raise BrokenProduct(f"{header.path.name} is a spectral library of {header.shape[0]} bands, expected 1")
         _, lines, samples = header.shape
-        values = _values(header, data, 1, given)
-        array = _raw_array(header, data).read(slice(None), slice(None))[0]
+        values = values_of(header, data, 1, given)
+        array = raw_array(header, data).read(slice(None), slice(None))[0]
         spectra = array.astype(array.dtype if array.dtype.kind == "f" else np.float32)
         if values.nodata is not None:
             spectra[spectra == values.nodata] = np.nan
@@ -236,7 +200,7 @@ class EnviReader(Reader):
                 notes.append(f"{len(names)} names for {lines} spectra: numbered instead")
             names = [f"spectrum {n + 1}" for n in range(lines)]
         attrs = {
-            **_attributes(header, data),
+            **attributes_of(header, data),
             "quantity": values.quantity,
             "history": [f"opened {data.name} (ENVI spectral library)", *notes, *values.notes],
         }
@@ -244,11 +208,67 @@ class EnviReader(Reader):
         return out.assign_coords(good=("band", facts.good))
 
 
-def _raw_array(header: EnviHeader, data: Path) -> RawArray:
+def files_of(path: Path) -> tuple[EnviHeader, Path]:
+    """Header and data file from either of them, checked against each other.
+
+    Raises
+    ------
+    BrokenProduct, ProductNotFound, TooLarge
+    """
+    if path.suffix.lower() == ".hdr":
+        header = read_header(path)
+        header.check()
+        data = find_data(header)
+    else:
+        found = find_header(path)
+        if found is None:
+            raise BrokenProduct(f"{path.name} has no header: expected {path.name}.hdr or {path.stem}.hdr beside it")
+        header, data = read_header(found), path
+        header.check()
+    dtype = header.dtype
+    need = check_scene(header.shape, dtype, header.path) + header.offset
+    have = data.stat().st_size
+    if have < need:
+        raise BrokenProduct(
+            f"{data.name} has {have} bytes, expected {need} for {header.shape} (band, y, x) of {dtype} after "
+            f"{header.offset} bytes as {header.path.name} states: the file is truncated or the header is wrong"
+        )
+    return header, data
+
+
+def facts_of(header: EnviHeader, given: dict[str, Any]) -> BandFacts:
+    """Band coordinates of an image.
+
+    Raises
+    ------
+    BandMismatch, MissingMetadata, BrokenProduct
+    """
+    bands = header.shape[0]
+    names = header.items("band names")
+    return band_facts(
+        bands,
+        header.path.name,
+        wavelength=header.numbers("wavelength"),
+        units=header.text("wavelength units"),
+        fwhm=header.numbers("fwhm"),
+        good=header.numbers("bbl"),
+        names=names if len(names) == bands else [],
+        given=given,
+    )
+
+
+def raw_array(header: EnviHeader, data: Path) -> RawArray:
+    """The pixels of an image."""
     return RawArray(data, header.shape, header.dtype, header.interleave, header.offset, header.byteorder)
 
 
-def _part(header: EnviHeader, part: Any) -> str:
+def part_of(header: EnviHeader, part: Any) -> str:
+    """The option ``part``, checked against the stored type; "" for real numbers.
+
+    Raises
+    ------
+    BadSettings, BadCube
+    """
     if header.dtype.kind != "c":
         if part is not None:
             raise BadSettings(f"part={part!r} is for complex numbers, {header.path.name} holds {header.dtype}")
@@ -262,7 +282,7 @@ def _part(header: EnviHeader, part: Any) -> str:
     return str(part)
 
 
-def _values(header: EnviHeader, data: Path, bands: int, given: dict[str, Any]) -> Values:
+def values_of(header: EnviHeader, data: Path, bands: int, given: dict[str, Any]) -> Values:
     """Scale, offset, nodata and quantity."""
     nodata = None
     text = header.text("data ignore value")
@@ -305,7 +325,8 @@ def _values(header: EnviHeader, data: Path, bands: int, given: dict[str, Any]) -
     )
 
 
-def _attributes(header: EnviHeader, data: Path) -> dict[str, Any]:
+def attributes_of(header: EnviHeader, data: Path) -> dict[str, Any]:
+    """Attributes of a cube that a header states."""
     attrs: dict[str, Any] = {"source": [str(data), str(header.path)]}
     for key, name in (("sensor type", "sensor"), ("description", "description")):
         text = header.text(key)
