@@ -17,30 +17,34 @@ from torchspectral.settings import setting
 from torchspectral.sharpening.protocol import wald_pairs
 
 
-class HyperPNNTraining(TrainingSettings):
-    """Settings of the training of HyperPNN; batch and rate are the benchmark's."""
+class SharpeningTraining(TrainingSettings):
+    """Settings that the training of every sharpening network has; batch and rate are the benchmark's."""
 
     batch: int = setting(64, "patches in a step, over all devices", ge=1)
     patch: int = setting(96, "side of a square patch on the fine grid, a multiple of the ratio", unit="pixel", ge=4)
     learning_rate: float = setting(1e-4, "learning rate", gt=0)
     ratio: int = setting(4, "resolution ratio", ge=2)
     gain: float = setting(0.0, "values are divided by it; 0: 65536 for raw numbers, 1 for reflectance", ge=0)
-    features: int = setting(64, "channels between encoder and decoder", ge=1)
     mtf_gain: float = setting(0.0, "MTF gain of the cube's bands; 0: the sensor's, 0.3 where unknown", ge=0, lt=1)
 
 
-class HyperPNNRecipe(Recipe):
-    """HyperPNN on pairs of Wald's protocol: scenes become the truth, their degraded copies the input.
+class SharpeningRecipe(Recipe):
+    """A network on pairs of Wald's protocol: scenes become the truth, their degraded copies the input.
 
     Scenes that come with a layer ``pan`` (a Dataset) use it, others a PAN made of their bands.
+
+    Attributes
+    ----------
+    network_inputs : tuple of str
+        Roles that the network is called with, in order: ``pan``, ``upsampled``, ``hs`` (the degraded image itself).
     """
 
-    Settings: ClassVar[type[TrainingSettings]] = HyperPNNTraining
+    Settings: ClassVar[type[TrainingSettings]] = SharpeningTraining
     room: ClassVar[str] = "sharpening"
-    method: ClassVar[str] = "hyperpnn"
-    model: ClassVar[str] = "hyperpnn"
     lead: ClassVar[str] = "target"
-    scaled: ClassVar[tuple[str, ...]] = ("target", "pan", "upsampled")
+    network_inputs: ClassVar[tuple[str, ...]] = ("pan", "upsampled")
+    constructor: ClassVar[tuple[str, ...]] = ("features",)
+    """Settings that the network's constructor gets beside the bands."""
 
     def __init__(self, settings: TrainingSettings | None = None) -> None:
         super().__init__(settings)
@@ -76,8 +80,8 @@ class HyperPNNRecipe(Recipe):
             self.gain = 65536.0 if self.quantity == "dn" else 1.0
 
     def model_arguments(self) -> dict[str, Any]:
-        """Bands and features."""
-        return {"bands": len(self.index), "features": self.settings.features}
+        """Bands and widths of the network."""
+        return {"bands": len(self.index), **{name: getattr(self.settings, name) for name in self.constructor}}
 
     def pairs(self, scene: Scene) -> dict[str, np.ndarray]:
         """Truth, interpolated degraded image and PAN on the fine grid."""
@@ -87,23 +91,27 @@ class HyperPNNRecipe(Recipe):
         made = wald_pairs(
             scene.isel(band=self.index), self.multiple, pan=pan, gain=self.gain, mtf_gain=self.settings.mtf_gain
         )
-        return {role: made[role][0] for role in ("target", "upsampled", "pan")}
+        return {role: made[role][0] for role in dict.fromkeys(("target", "upsampled", *self.network_inputs))}
+
+    def distance(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The paper's loss of an output, (n, band, y, x) both: mean squared error."""
+        return torch.nn.functional.mse_loss(out, target)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """Mean squared error."""
-        return torch.nn.functional.mse_loss(model(batch["pan"], batch["upsampled"]), batch["target"])
+        """Loss of a batch."""
+        return self.distance(model(*(batch[role] for role in self.network_inputs)), batch["target"])
 
     def validate(self, model: torch.nn.Module, batch: Batch) -> dict[str, float]:
         """Loss, ERGAS and spectral angle, and the ERGAS of plain interpolation to beat."""
         from torchspectral.metrics import ERGAS, SAM
 
-        out = model(batch["pan"], batch["upsampled"])
+        out = model(*(batch[role] for role in self.network_inputs))
         ergas, plain, angle = ERGAS(self.multiple), ERGAS(self.multiple), SAM()
         for made, low, truth in zip(out, batch["upsampled"], batch["target"], strict=True):
             ergas.update(made, truth)
             plain.update(low, truth)
             angle.update(made, truth)
-        loss = float(torch.nn.functional.mse_loss(out, batch["target"]))
+        loss = float(self.distance(out, batch["target"]))
         return {"loss": loss, "ergas": ergas.compute(), "ergas_exp": plain.compute(), "sam": angle.compute()}
 
     def card(self) -> dict[str, Any]:
@@ -120,7 +128,65 @@ class HyperPNNRecipe(Recipe):
         }
 
 
-_RECIPES: dict[str, type[Recipe]] = {"hyperpnn": HyperPNNRecipe}
+class HyperPNNTraining(SharpeningTraining):
+    """Settings of the training of HyperPNN (the benchmark: 5000 epochs)."""
+
+    features: int = setting(64, "channels between encoder and decoder", ge=1)
+
+
+class HyperPNNRecipe(SharpeningRecipe):
+    """HyperPNN: mean squared error."""
+
+    Settings: ClassVar[type[TrainingSettings]] = HyperPNNTraining
+    method: ClassVar[str] = "hyperpnn"
+    model: ClassVar[str] = "hyperpnn"
+    scaled: ClassVar[tuple[str, ...]] = ("target", "pan", "upsampled")
+
+
+class HSpeNetTraining(SharpeningTraining):
+    """Settings of the training of HSpeNet (the benchmark: 4000 epochs)."""
+
+    features: int = setting(64, "channels of the spectral branch", ge=1)
+    growth: int = setting(16, "channels of the PAN branch and of each dense layer", ge=1)
+    angle_weight: float = setting(0.1, "share of the spectral angle's cosine in the loss", ge=0, le=1)
+
+
+class HSpeNetRecipe(SharpeningRecipe):
+    """HSpeNet: mean squared error and the mean cosine of the spectral angle."""
+
+    Settings: ClassVar[type[TrainingSettings]] = HSpeNetTraining
+    method: ClassVar[str] = "hspenet"
+    model: ClassVar[str] = "hspenet"
+    scaled: ClassVar[tuple[str, ...]] = ("target", "pan", "upsampled")
+    constructor: ClassVar[tuple[str, ...]] = ("features", "growth")
+
+    def distance(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """``(1 - w) MSE + w (1 - mean cosine)``."""
+        cosine = torch.nn.functional.cosine_similarity(out, target, dim=1).mean()
+        w = self.settings.angle_weight
+        return (1 - w) * torch.nn.functional.mse_loss(out, target) + w * (1 - cosine)
+
+
+class HyperDSNetTraining(SharpeningTraining):
+    """Settings of the training of Hyper-DSNet (the benchmark: 5000 epochs)."""
+
+    batch: int = setting(32, "patches in a step, over all devices", ge=1)
+    features: int = setting(16, "channels of each of the three sizes of layers", ge=1)
+
+
+class HyperDSNetRecipe(SharpeningRecipe):
+    """Hyper-DSNet: mean squared error; peak and mean spectrum are those of each patch, as published."""
+
+    Settings: ClassVar[type[TrainingSettings]] = HyperDSNetTraining
+    method: ClassVar[str] = "hyper-dsnet"
+    model: ClassVar[str] = "hyper-dsnet"
+    network_inputs: ClassVar[tuple[str, ...]] = ("pan", "upsampled", "hs")
+    scaled: ClassVar[tuple[str, ...]] = ("target", "pan", "upsampled", "hs")
+
+
+_RECIPES: dict[str, type[Recipe]] = {
+    recipe.method: recipe for recipe in (HyperPNNRecipe, HSpeNetRecipe, HyperDSNetRecipe)
+}
 
 
 def recipe(method: str, settings: Mapping[str, Any] | None = None) -> Recipe:

@@ -72,11 +72,31 @@ def _method(case: Case) -> dict:
 def _network(case: Case) -> dict:
     import torch
 
-    from torchspectral.sharpening.deep.hyperpnn import HyperPNNNetwork
+    from torchspectral.sharpening.deep import darn, hspenet, hyper_dsnet, hyperpnn, kite, pca_z_pnn, priors
 
-    network = case.load_into(HyperPNNNetwork(case.constructor["nbands"]))
+    bands = next((n for key, n in case.constructor.items() if key not in ("scale", "num_inputs")), None)
+    kinds = {
+        "hyperpnn": lambda: hyperpnn.HyperPNNNetwork(bands),
+        "hspenet": lambda: hspenet.HSpeNetNetwork(bands),
+        "hyperdsnet": lambda: hyper_dsnet.HyperDSNetNetwork(bands),
+        "darn": lambda: darn.DARNNetwork(bands),
+        "kite": lambda: kite.KiteNetwork(bands),
+        "dip": lambda: priors.DIPNetwork(bands, case.constructor["num_inputs"]),
+        "dhp": lambda: priors.DHPNetwork(case.constructor["num_inputs"]),
+        "panpred": lambda: priors.PanPrediction(bands),
+        "pca": lambda: pca_z_pnn.PCAZPNNNetwork(bands),
+    }
+    kind = case.name.split("_")[1]
+    if kind not in kinds:
+        raise Unsupported(f"no network for {case.name}")
+    network = kinds[kind]()
+    if "except" in case.meta.get("weights", ""):  # the fixed filters stay as built
+        network.load_state_dict(case.state() | network.block1.state_dict(prefix="block1."))
+        network.eval()
+    else:
+        case.load_into(network)
     with torch.no_grad():
-        return {"out": network(*case.tensors("pan", "ms"))}
+        return {"out": network(*case.tensors(*case.params))}
 
 
 def run(case: Case) -> dict:
@@ -87,7 +107,7 @@ def run(case: Case) -> dict:
         return _metrics(case)
     if "method" in case.constructor:
         return _method(case)
-    if case.name.startswith("net_hyperpnn"):
+    if case.name.startswith("net_"):
         return _network(case)
     if "operators" in case.constructor:
         return _operators(case)
