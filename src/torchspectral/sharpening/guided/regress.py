@@ -1,0 +1,494 @@
+"""Guided fusion: detail of several guide bands, shared out to every hyperspectral band by regression."""
+
+from __future__ import annotations
+
+import math
+import operator
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from torchspectral.engine.method import Input, Method, Output, SceneInfo, Scope, Size, Source, State, Tile
+from torchspectral.errors import BadInput, GridMismatch
+from torchspectral.ops.axis import AxisOperator, apply, correlation, gather
+from torchspectral.ops.interpolate import interpolation_halo
+from torchspectral.ops.mtf import HS_GAIN, kernel_size
+from torchspectral.settings import Settings, setting
+from torchspectral.sharpening.guided.operators import (
+    SPLINE_REACH,
+    centre_offset,
+    fixed_low_pairs,
+    rise_core,
+    round_pairs,
+    run_pairs,
+    shift_operator,
+)
+from torchspectral.sharpening.guided.registration import Found, cut_pieces, find_shift
+from torchspectral.sharpening.guided.ridge import Fit, Sums, consistency, ridge
+
+LEAK = 1e-3
+"""Share of the low-pass kernel that may fall on masked guide pixels."""
+FILL = 9
+"""Side of the window that masked coarse guide pixels are filled from."""
+OUTSIDE = 50.0
+"""Width of a guide band whose width is not known [nm]."""
+
+
+class GuidedSettings(Settings):
+    """Settings of guided fusion."""
+
+    ridge: float = setting(1e-3, "lambda of the ridge regression; 1e-2 for noisy guides", ge=0)
+    mtf_gain: float = setting(
+        0.0, "amplitude of the cube's MTF at Nyquist; 0: the sensor's own, 0.3 where unknown", ge=0, lt=1
+    )
+    register_shift: bool = setting(True, "find one sub-pixel shift of the guides and undo it")
+    max_shift: float = setting(2.0, "largest shift searched for", unit="coarse pixel", ge=0, le=8)
+    robust: bool = setting(True, "places where the two scenes differ count less in the search for the shift")
+    register_with: tuple[int, ...] = setting((), "guides that are compared, numbers from 0; empty: all")
+    centres: Literal["benchmark", "footprint"] = setting(
+        "benchmark",
+        "where a coarse pixel stands at even ratios: on fine pixel R k + R // 2 as in the benchmark's simulated data, "
+        "or in the middle of its footprint as in real products",
+    )
+    min_valid: float = setting(0.5, "guides that are masked in more of the scene than the rest are dropped", ge=0, le=1)
+    outside: Literal["inject", "interpolate"] = setting(
+        "inject", "bands beyond the guides' wavelengths: detail as far as the regression has it, or none"
+    )
+    window: int = setting(7, "window of the local confidence", unit="coarse pixel", ge=1, le=31)
+
+
+class Guided(Method):
+    """Regression-guided injection: F_b = M_b + sum_k C_kb (S_k - L_k).
+
+    The guides are registered to the cube by one shift, seen as the cube's sensor would see them (s_k), and the bands
+    are regressed on s_k (ridge, with intercept). M and L_k are the ideal interpolations of the cube and of s_k, S_k
+    are the registered guides. Nothing is divided, so that water and negative reflectance are safe. Where some guides
+    are masked the others' own regression is used, where all are masked the cube is interpolated.
+
+    ``confidence`` tells, for each band and coarse pixel, which share of the band's variance the guides explain around
+    it, 0..1: with 0 the band is interpolated and no more.
+
+    Roles
+    -----
+    ``guides``: K bands on a grid R times finer; ``guide_valid``: as many bands, 0 where a guide is masked;
+    ``responses``: K spectra, the weights of the cube's bands in each guide (Gaussians of unknown width are not
+    guessed: without them each guide is compared with the band that it correlates with best).
+
+    References
+    ----------
+    Aiazzi et al., "MTF-tailored multiscale fusion of high-resolution MS and Pan imagery", PE&RS 72 (2006) (the
+    pyramid). Selva, Aiazzi, Butera, Chiarantini, Baronti, "Hyper-sharpening: a first approach on SIM-GA data", IEEE
+    JSTARS 8 (2015) (a guide for each band, synthesised by regression).
+    """
+
+    Settings: ClassVar[type[Settings]] = GuidedSettings
+    inputs = (
+        Input("cube"),
+        Input("guides", ratio="finer"),
+        Input("guide_valid", ratio="finer", optional=True),
+        Input("responses", kind="spectra", optional=True, fit_only=True),
+    )
+    outputs = (Output("cube", grid="guides"), Output("confidence", kind="layers", names="=names", undo_scale=False))
+    scope = Scope.LOCAL
+    needs_fit = True
+
+    def prepare(self, info: SceneInfo) -> None:
+        """Set the halo from the ratio.
+
+        Raises
+        ------
+        GridMismatch
+            The guides are not finer than the cube.
+        """
+        ratio = int(info.ratio.get("guides", 1))
+        if ratio < 2:
+            raise GridMismatch(
+                f"got guides with {ratio} pixel per pixel of the cube, expected guides at least 2 times finer: swap the "
+                "images, or resample the guides to a finer grid first"
+            )
+        spline = SPLINE_REACH + 1
+        low = -(-(kernel_size(ratio) // 2 + spline) // ratio) + math.ceil(self._limit) + FILL // 2
+        rise = interpolation_halo(ratio) + (-(-spline // ratio) if centre_offset(ratio, self.settings.centres) else 0)
+        self.halo = low + max(rise, self.settings.window // 2) + 1
+        self._reach = low
+
+    @property
+    def _limit(self) -> float:
+        return float(self.settings.max_shift) if self.settings.register_shift else 0.0
+
+    def gain(self, info: SceneInfo) -> float:
+        """MTF gain of the hyperspectral sensor."""
+        known = float(info.mtf.get("cube", 0.0) or 0.0)
+        return float(self.settings.mtf_gain or (known if 0 < known < 1 else HS_GAIN))
+
+    # Learning from the scene
+
+    def fit(self, source: Source, seed: int, state: State | None) -> State:
+        """Two or three streaming passes: dead guides, the shift, the regression."""
+        look = source.reduce(self._look, _merge_looks)
+        kept, dropped = self._kept(look)
+        base: State = {"kept": kept, "mean": look["total"] / look["count"].clamp_min(1), "shift": (0.0, 0.0)}
+        found = Found(why="not asked for")
+        if self.settings.register_shift and bool(kept.any()):
+            compared = self._compared(kept)
+            matched = self._matched(source, base, compared)
+            pieces = source.reduce(partial(self._pieces, base=base, compared=compared, matched=matched), operator.add)
+            ratio = int(source.info.ratio["guides"])
+            found = find_shift(
+                pieces,
+                ratio,
+                self.gain(source.info),
+                offset=centre_offset(ratio, self.settings.centres),
+                limit=self._limit,
+                robust=self.settings.robust,
+            )
+            if found.trusted:
+                base["shift"] = (found.rows, found.cols)
+        sums = source.reduce(partial(self._sums, base=base), operator.add)
+        count = int(sums.cross[0, 0])
+        if bool(kept.any()) and count == 0:
+            raise BadInput(
+                "no pixel of the cube is seen by all guides, so the bands cannot be regressed on them: leave guides out "
+                "that see other ground"
+            )
+        outside = self._outside(source.info, base)
+        whole = self._coefficients(sums, kept, outside)
+        mean = sums.cross[0] / max(count, 1)
+        k = sums.guides
+        variance = (sums.power / max(count, 1) - mean[k + 1 :].square()).clamp_min(0)
+        return {
+            **base,
+            "coef": whole.coef,
+            "r2": whole.r2,
+            "low_mean": mean[1 : k + 1],
+            "band_mean": mean[k + 1 :],
+            "variance": variance,
+            "consistency": consistency(sums, whole.coef),
+            "cross": sums.cross,
+            "power": sums.power,
+            "back": sums.back,
+            "error": sums.error,
+            "outside": outside,
+            "count": count,
+            "found": [found.rows, found.cols, found.deviation, found.before, found.after, float(found.trusted)],
+            "why": found.why,
+            "dropped": dropped,
+            "names": _layer_names(source.info),
+        }
+
+    def _coefficients(self, sums: Sums, chosen: torch.Tensor, outside: torch.Tensor) -> Fit:
+        fit = ridge(sums, chosen, float(self.settings.ridge))
+        if self.settings.outside == "interpolate":
+            fit.coef[:, outside] = 0
+            fit.r2[outside] = 0
+        return fit
+
+    def _look(self, tile: Tile) -> State:
+        """What is valid of each guide, and its level and spread."""
+        guides, valid = tile.core("guides").double(), _mask(tile, core=True)
+        keep = tile.core(tile.valid).repeat_interleave(_ratio(tile), -2).repeat_interleave(_ratio(tile), -1)
+        valid = valid & keep
+        held = torch.where(valid, guides, 0.0)
+        return {
+            "count": valid.sum((0, 2, 3)).double(),
+            "pixels": torch.tensor(float(keep.sum()), dtype=torch.float64),
+            "total": held.sum((0, 2, 3)),
+            "low": torch.where(valid, guides, torch.inf).amin((0, 2, 3)),
+            "high": torch.where(valid, guides, -torch.inf).amax((0, 2, 3)),
+        }
+
+    def _kept(self, look: State) -> tuple[torch.Tensor, list[str]]:
+        """Guides that are worked with, and why the others are not."""
+        share = look["count"] / look["pixels"].clamp_min(1)
+        span = look["high"] - look["low"]
+        level = torch.maximum(look["high"].abs(), look["low"].abs())
+        flat = ~(span > 1e-6 * level)
+        hidden = (share < float(self.settings.min_valid)) | (look["count"] == 0)
+        lines = []
+        for k in range(share.numel()):
+            if hidden[k]:
+                lines.append(f"guide {k + 1}: masked in {100 * (1 - float(share[k])):.0f} % of the scene")
+            elif flat[k]:
+                lines.append(f"guide {k + 1}: constant")
+        return ~(flat | hidden), lines
+
+    def _compared(self, kept: torch.Tensor) -> torch.Tensor:
+        """Indices of the guides that tell the shift."""
+        asked = [k for k in self.settings.register_with if k < kept.numel()] or list(range(kept.numel()))
+        chosen = [k for k in asked if kept[k]] or [k for k in range(kept.numel()) if kept[k]]
+        return torch.tensor(chosen, dtype=torch.long)
+
+    def _matched(self, source: Source, base: State, compared: torch.Tensor) -> torch.Tensor:
+        """For scenes without responses: the weights that pick the band most like each guide, (K', B)."""
+        tile = next(iter(source.tiles()))
+        if "responses" in tile:
+            return torch.zeros(0)
+        fit = source.reduce(partial(self._sums, base=base), operator.add)
+        k, n = fit.guides, float(fit.cross[0, 0])
+        mean = fit.cross[0] / max(n, 1.0)
+        spread = fit.cross[1:] - n * mean[1 : k + 1, None] * mean[None, :]
+        power = (fit.power - n * mean[k + 1 :].square()).clamp_min(1e-300)
+        likeness = spread[compared][:, k + 1 :].square() / power
+        weights = torch.zeros(compared.numel(), fit.power.numel(), dtype=torch.float64)
+        weights[torch.arange(compared.numel()), likeness.argmax(1)] = 1.0
+        return weights
+
+    def _pieces(self, tile: Tile, base: State, compared: torch.Tensor, matched: torch.Tensor) -> list[Any]:
+        weights = matched if matched.numel() else tile["responses"].double()[compared]
+        seen = weights.abs().sum(1) > 0
+        if not bool(seen.any()):
+            return []
+        compared, weights = compared[seen], weights[seen]
+        cube = tile["cube"][0].double()
+        wanted = torch.einsum("kb,byx->kyx", weights.to(cube.device), cube)
+        _, valid = self._low(tile, {**base, "shift": (0.0, 0.0)})
+        weight = (valid[0, compared].all(0) & tile.valid[0, 0]).double()
+        guides, mask = tile["guides"][0, compared], _mask(tile)[0, compared]
+        filled = torch.where(mask, guides.double(), base["mean"][compared].to(guides.device)[:, None, None])
+        return cut_pieces(tile, wanted, weight, filled, self._reach)
+
+    def _sums(self, tile: Tile, base: State) -> Sums:
+        """Products of guides and bands over the coarse core pixels where all are seen."""
+        ratio, gain = _ratio(tile), self.gain(tile.info)
+        offset = centre_offset(ratio, self.settings.centres)
+        low, valid = self._low(tile, base)
+        kept = base["kept"].to(low.device)
+        low = low * kept[None, :, None, None]
+        again = round_pairs(_shape(tile), ratio, gain, offset)
+        registered, _ = self._registered(tile, base)
+        back = run_pairs(registered, fixed_low_pairs(tuple(registered.shape[-2:]), ratio, gain, (offset, offset)))
+        back = (back - run_pairs(low, again)) * kept[None, :, None, None]
+        cube = tile["cube"].double()
+        change = run_pairs(cube, again) - cube
+        use = tile.valid & valid[:, kept].all(1, keepdim=True)
+
+        def pixels(image: torch.Tensor) -> torch.Tensor:
+            core = tile.core(image).movedim(1, 0).flatten(1)
+            return core[:, tile.core(use).reshape(-1)]
+
+        s, y, t, u = pixels(low), pixels(cube), pixels(back), pixels(change)
+        rows = torch.cat([torch.ones_like(y[:1]), s])
+        cross = torch.cat([rows @ rows.T, rows @ y.T], dim=1)
+        return Sums(
+            cross.cpu(), y.square().sum(1).cpu(), torch.cat([t @ t.T, t @ u.T], 1).cpu(), u.square().sum(1).cpu()
+        )
+
+    def _outside(self, info: SceneInfo, base: State) -> torch.Tensor:
+        """Bands beyond the wavelengths of the guides that are used, bool (B,)."""
+        centres = np.asarray(info.bands_of.get("guides", ()), dtype=np.float64)
+        kept = base["kept"].numpy()
+        centres = centres[kept] if centres.size == kept.size else centres[:0]
+        centres = centres[np.isfinite(centres)]
+        wave = np.asarray(info.wavelength, dtype=np.float64)
+        if centres.size == 0:
+            return torch.zeros(wave.size, dtype=torch.bool)
+        beyond = (wave < centres.min() - OUTSIDE) | (wave > centres.max() + OUTSIDE)
+        return torch.from_numpy(beyond & np.isfinite(wave))
+
+    # Images of one tile
+
+    def _low(self, tile: Tile, base: State) -> tuple[torch.Tensor, torch.Tensor]:
+        """s_k over the window, float64 (n, K, y, x), and where it is seen, bool."""
+        ratio, gain = _ratio(tile), self.gain(tile.info)
+        offset = centre_offset(ratio, self.settings.centres)
+        shift = base["shift"]
+        guides, mask = tile["guides"].double(), _mask(tile)
+        pairs = fixed_low_pairs(tuple(guides.shape[-2:]), ratio, gain, (shift[0] + offset, shift[1] + offset))
+        mean = base["mean"].to(guides.device)[None, :, None, None]
+        if bool(mask.all()):
+            return run_pairs(guides, pairs), torch.ones(1, 1, 1, 1, dtype=torch.bool, device=guides.device).expand(
+                guides.shape[0], guides.shape[1], *_shape(tile)
+            )
+        seen = mask.double()
+        share = run_pairs(seen, pairs)
+        # Deviations from the mean: where nothing is seen, the mean remains.
+        part = run_pairs(torch.where(mask, guides - mean, 0.0), pairs)
+        valid = share > 1 - LEAK
+        near = torch.where(share > 0.25, part / share.clamp_min(0.25), 0.0)
+        known = (share > 0.25).double()
+        box = [correlation(n, np.full(FILL, 1 / FILL), "edge") for n in _shape(tile)]
+        around, weight = apply(near * known, *box), apply(known, *box)
+        filled = torch.where(known > 0, near, torch.where(weight > 1e-9, around / weight.clamp_min(1e-9), 0.0))
+        return filled + mean, valid
+
+    def _registered(self, tile: Tile, base: State, core: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """S_k, float64, and where it is seen; over the window or the core."""
+        guides, mask = tile["guides"].double(), _mask(tile)
+        shift = base["shift"]
+        if not any(shift):
+            return (tile.core(guides), tile.core(mask)) if core else (guides, mask)
+        whole = bool(mask.all())
+        if not whole:
+            guides = torch.where(mask, guides, base["mean"].to(guides.device)[None, :, None, None])
+        moves = [shift_operator(n, d) for n, d in zip(guides.shape[-2:], shift, strict=True)]
+        spans = _core_spans(tile) if core else [slice(0, n) for n in guides.shape[-2:]]
+        rows, cols = (AxisOperator(m.matrix[s]) for m, s in zip(moves, spans, strict=True))
+        out = apply(guides, rows, cols)
+        if whole:
+            return out, torch.ones(1, 1, 1, 1, dtype=torch.bool, device=out.device).expand(out.shape)
+        boxes = [_reach_of(n, d) for n, d in zip(guides.shape[-2:], shift, strict=True)]
+        rows, cols = (AxisOperator(b.matrix[s]) for b, s in zip(boxes, spans, strict=True))
+        return out, apply(mask.double(), rows, cols) > 1 - 1e-6
+
+    # Fusion
+
+    def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
+        """Inject the detail into the core of a tile."""
+        ratio = _ratio(tile)
+        offset = centre_offset(ratio, self.settings.centres)
+        low, low_valid = self._low(tile, state)
+        rise = [
+            rise_core(size, ratio, offset, first, length)
+            for size, first, length in zip(
+                _shape(tile),
+                (tile.inner.row - tile.window.row, tile.inner.col - tile.window.col),
+                (tile.inner.height, tile.inner.width),
+                strict=True,
+            )
+        ]
+        image = apply(tile["cube"], *rise)
+        fine, fine_valid = self._registered(tile, state, core=True)
+        detail = fine - apply(low, *rise)
+        kept = state["kept"].to(detail.device)
+        core_valid = tile.core(low_valid).repeat_interleave(ratio, -2).repeat_interleave(ratio, -1)
+        valid = (core_valid & fine_valid)[:, kept]
+        detail = torch.where(valid, detail[:, kept], 0.0).to(image.dtype)
+        self._inject(image, detail, valid, state)
+        return {"cube": image, "confidence": self._confidence(tile, low, low_valid, state).to(image.dtype)}
+
+    def _inject(self, image: torch.Tensor, detail: torch.Tensor, valid: torch.Tensor, state: State) -> None:
+        """Add the detail in place, with the coefficients of the guides that are seen."""
+        kept = state["kept"]
+        for item in range(image.shape[0]):
+            flat, d = image[item].flatten(1), detail[item].flatten(1)
+            if bool(valid[item].all()):
+                flat.addmm_(state["coef"][kept].T.to(flat), d)
+                continue
+            for chosen, where in _patterns(valid[item].flatten(1)):
+                coef = self._subset(state, chosen).coef[kept]
+                flat[:, where] += coef.T.to(flat) @ d[:, where]
+
+    def _subset(self, state: State, chosen: torch.Tensor) -> Fit:
+        """Regression on the kept guides that are True in `chosen`."""
+        kept = state["kept"].cpu()
+        if bool(chosen.all()):
+            return Fit(state["coef"], state["r2"])
+        among = torch.zeros_like(kept)
+        among[kept.nonzero()[:, 0][chosen.cpu()]] = True
+        sums = Sums(*(state[name].cpu() for name in ("cross", "power", "back", "error")))
+        return self._coefficients(sums, among, state["outside"].cpu())
+
+    def _confidence(self, tile: Tile, low: torch.Tensor, valid: torch.Tensor, state: State) -> torch.Tensor:
+        """Share of each band's variance that the guides explain around each coarse core pixel, 0..1."""
+        kept = state["kept"].to(low.device)
+        cube = tile["cube"].double()
+        seen = valid[:, kept].all(1, keepdim=True)
+        use = (seen & tile.valid).double()
+
+        def column(name: str) -> torch.Tensor:
+            return torch.as_tensor(state[name]).to(low.device, torch.float64)[None, :, None, None]
+
+        coef = state["coef"].to(low.device, torch.float64)
+        rest = cube - column("band_mean") - torch.einsum("kb,nkyx->nbyx", coef, low - column("low_mean"))
+        inside = (
+            slice(tile.inner.row - tile.window.row, tile.inner.row - tile.window.row + tile.inner.height),
+            slice(tile.inner.col - tile.window.col, tile.inner.col - tile.window.col + tile.inner.width),
+        )
+        size = int(self.settings.window) | 1
+        box = [correlation(n, np.full(size, 1 / size), "edge") for n in _shape(tile)]
+        rows, cols = (AxisOperator(b.matrix[s]) for b, s in zip(box, inside, strict=True))
+        error, weight = apply(rest.square() * use, rows, cols), apply(use, rows, cols)
+        variance = column("variance")
+        flat = variance <= 0
+        around = 1 - error / weight.clamp_min(1e-9) / torch.where(flat, 1.0, variance)
+        around = torch.where(flat | (weight < 1e-9), 0.0, around).clamp(0, 1)
+        seen = tile.core(seen)
+        if not bool(kept.any()):
+            return torch.zeros_like(around)
+        if not bool(seen.all()):
+            among = tile.core(valid)[:, kept]
+            for item in range(around.shape[0]):
+                flat_view = around[item].flatten(1)
+                for chosen, where in _patterns(among[item].flatten(1)):
+                    if not bool(chosen.all()):
+                        flat_view[:, where] = self._subset(state, chosen).r2.to(around)[:, None]
+        if self.settings.outside == "interpolate":
+            around[:, state["outside"].to(around.device)] = 0
+        return around
+
+    def memory(self, size: Size) -> dict[str, int]:
+        """Bytes beside the inputs: guides in float64 some times over, coarse bands in float64, the fused tile."""
+        coarse = size.bands * size.rows * size.cols
+        fine = size.rows * size.cols * size.zoom**2
+        guides = 13 * fine * 8
+        return {"fit": 32 * coarse + 3 * guides, "apply": 24 * coarse + 4 * size.bands * fine + 4 * guides}
+
+    def figures(self, state: State) -> dict[str, Any]:
+        """The shift, the guides used, and how well they explain each band."""
+        deviation, before, after, trusted = (float(v) for v in state["found"][2:])
+        used = [int(k) + 1 for k in torch.as_tensor(state["kept"]).nonzero()[:, 0]]
+        return {
+            "guides_used": used,
+            "guides_dropped": list(state["dropped"]),
+            "shift_rows": float(state["shift"][0]),
+            "shift_cols": float(state["shift"][1]),
+            "shift_deviation": deviation,
+            "shift_found": bool(trusted),
+            "shift_refused": "" if trusted else str(state["why"]),
+            "unexplained_before": before,
+            "unexplained_after": after,
+            "pixels_regressed": int(state["count"]),
+            "r2": [round(float(v), 5) for v in state["r2"]],
+            "consistency": [float(v) for v in state["consistency"]],
+            "bands_outside": [int(b) + 1 for b in torch.as_tensor(state["outside"]).nonzero()[:, 0]],
+        }
+
+
+def _merge_looks(one: State, two: State) -> State:
+    joined = {name: one[name] + two[name] for name in ("count", "pixels", "total")}
+    return joined | {"low": torch.minimum(one["low"], two["low"]), "high": torch.maximum(one["high"], two["high"])}
+
+
+def _ratio(tile: Tile) -> int:
+    return int(tile["guides"].shape[-1] // tile.window.width)
+
+
+def _shape(tile: Tile) -> tuple[int, int]:
+    return tile.window.height, tile.window.width
+
+
+def _mask(tile: Tile, core: bool = False) -> torch.Tensor:
+    """Where each guide is seen, bool, in the shape of the guides."""
+    guides = tile.core("guides") if core else tile["guides"]
+    if "guide_valid" not in tile:
+        return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=guides.device).expand(guides.shape)
+    mask = tile.core("guide_valid") if core else tile["guide_valid"]
+    return (mask > 0.5).expand(guides.shape)
+
+
+def _core_spans(tile: Tile) -> list[slice]:
+    ratio = _ratio(tile)
+    starts = (tile.inner.row - tile.window.row) * ratio, (tile.inner.col - tile.window.col) * ratio
+    return [slice(a, a + n * ratio) for a, n in zip(starts, (tile.inner.height, tile.inner.width), strict=True)]
+
+
+def _reach_of(size: int, shift: float) -> AxisOperator:
+    """Mean of the samples that matter for the value at ``p + shift``."""
+    places = np.arange(-1, 3) + int(np.floor(shift))
+    return gather(np.arange(size)[:, None] + places[None, :], np.full(places.size, 1 / places.size), size, "edge")
+
+
+def _patterns(valid: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Sets of guides that are seen together, (K,), and at which pixels."""
+    codes, which = torch.unique(valid, dim=1, return_inverse=True)
+    return [(codes[:, i], (which == i).nonzero()[:, 0]) for i in range(codes.shape[1])]
+
+
+def _layer_names(info: SceneInfo) -> list[str]:
+    """A name for each band: its number and wavelength."""
+    return [
+        f"band {number + 1}" + (f" ({wave:.1f} nm)" if math.isfinite(wave) else "")
+        for number, wave in enumerate(np.asarray(info.wavelength, dtype=np.float64))
+    ]
