@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import xarray as xr
 from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from xarray.core import indexing
 
 from torchspectral import make_cube
 from torchspectral.errors import BadSettings, GridMismatch
 from torchspectral.geo import GLT, build_glt, crop, grid_of, orthorectify, place_swath
+from torchspectral.geo.grids import Grid, parse_crs
 from torchspectral.geo.lazy import LazyArray
+from torchspectral.geo.swaths import SwathOnMap
 
 
 class Counting(LazyArray):
@@ -151,13 +155,149 @@ def test_bilinear_reproduces_a_plane_and_respects_gaps() -> None:
     seen = np.isfinite(out.values[0])
     inner = seen & (x > 10.003) & (x < 10.097) & (y > 49.903) & (y < 49.997)
     np.testing.assert_allclose(out.values[0][inner], (3 * x + 2 * y)[inner], atol=1e-5)
-    fine = 0.1 / 39 / 3
-    whole = orthorectify(cube, fine, method="bilinear", crs=4326).values[0]
-    values = values.copy()
-    values[0, 20, 20] = np.nan
-    holed = orthorectify(cube.copy(data=values), fine, method="bilinear", crs=4326).values[0]
-    lost = np.isfinite(whole) & ~np.isfinite(holed)
-    assert 1 <= lost.sum() <= 9
+
+
+def _slanted(rows: int, cols: int, angle: float, lon0: float = 10.0, lat0: float = 50.0):
+    """Longitudes and latitudes of a swath whose lattice is turned by `angle` [rad]."""
+    r, c = np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij")
+    lon = lon0 + 1e-3 * (c * np.cos(angle) + r * np.sin(angle))
+    lat = lat0 + 1e-3 * (c * np.sin(angle) - r * np.cos(angle))
+    return lon, lat
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    angle=st.floats(-3.1, 3.1),
+    seed=st.integers(0, 2**16),
+    share=st.floats(0.05, 0.6),
+    zoom=st.sampled_from([0.4, 1.0, 1.7]),
+)
+def test_nodata_never_leaks_nor_shrinks(angle: float, seed: int, share: float, zoom: float) -> None:
+    """Bilinear: NaN exactly where the nearest sensor pixel is NaN; what is missing changes no value but by its weight."""
+    lon, lat = _slanted(9, 11, angle)
+    rng = np.random.default_rng(seed)
+    values = rng.random((1, 9, 11))
+    gone = rng.random((9, 11)) < share
+    swath = SwathOnMap(lon, lat, 4326)
+    grid = swath.grid(1e-3 * zoom)
+    rows, cols = (a.astype(np.float64) for a in swath.positions(grid))
+    cube = place_swath(make_cube(np.where(gone, np.nan, values)), lon, lat)
+    out = orthorectify(cube, grid=grid, method="bilinear").values[0]
+    seen = np.isfinite(rows)
+    r, c = np.clip(rows, 0, 8), np.clip(cols, 0, 10)
+    want = np.full(grid.shape, np.nan)
+    tie = np.zeros(grid.shape, bool)
+    for at in zip(*np.nonzero(seen), strict=True):
+        y, x = r[at], c[at]
+        tie[at] = min(abs(y % 1 - 0.5), abs(x % 1 - 0.5)) < 1e-4
+        if gone[int(np.floor(y + 0.5)), int(np.floor(x + 0.5))]:
+            continue
+        weights = np.zeros((9, 11))
+        for yy in {int(np.floor(y)), min(int(np.floor(y)) + 1, 8)}:
+            for xx in {int(np.floor(x)), min(int(np.floor(x)) + 1, 10)}:
+                weights[yy, xx] = max(0, 1 - abs(y - yy)) * max(0, 1 - abs(x - xx)) * ~gone[yy, xx]
+        want[at] = (weights * values[0]).sum() / weights.sum()
+    np.testing.assert_allclose(out[~tie], want[~tie], rtol=1e-5, atol=1e-6)
+    near = orthorectify(cube.copy(data=values), grid=grid).values[0]
+    np.testing.assert_array_equal(np.isfinite(near), seen)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    angle=st.floats(-3.1, 3.1),
+    method=st.sampled_from(["nearest", "bilinear"]),
+    table=st.booleans(),
+    data=st.data(),
+)
+def test_window_of_ortho_is_ortho_of_window(angle: float, method: str, table: bool, data: st.DataObject) -> None:
+    lon, lat = _slanted(12, 10, angle)
+    values = np.random.default_rng(3).random((2, 12, 10)).astype(np.float32)
+    values[0, 4:6, 3:7] = np.nan
+    cube = place_swath(make_cube(values), lon, lat, build_glt(lon, lat, crs=4326) if table else None)
+    out = orthorectify(cube, None if table else 7e-4, method, crs=4326)
+    whole = out.values
+    row = data.draw(st.integers(0, out.sizes["y"] - 1))
+    col = data.draw(st.integers(0, out.sizes["x"] - 1))
+    height = data.draw(st.integers(1, out.sizes["y"] - row))
+    width = data.draw(st.integers(1, out.sizes["x"] - col))
+    part = out[:, row : row + height, col : col + width]
+    np.testing.assert_array_equal(part.values, whole[:, row : row + height, col : col + width])
+    grid = grid_of(out).window(row, col, height, width)
+    np.testing.assert_array_equal(
+        orthorectify(cube, method=method, grid=grid).values, whole[:, row : row + height, col : col + width]
+    )
+
+
+def test_bilinear_sees_what_the_table_sees(emit) -> None:
+    cube, _, _ = emit
+    for crs, size in ((None, None), (32641, 60.0)):
+        near = orthorectify(cube, size, crs=crs)
+        mixed = orthorectify(cube, size, "bilinear", crs=crs)
+        assert grid_of(near) == grid_of(mixed)
+        np.testing.assert_array_equal(np.isfinite(near.values), np.isfinite(mixed.values))
+        zenith = near.values[4], mixed.values[4]
+        assert np.nanmax(np.abs(zenith[0] - zenith[1])) < 0.02
+        assert zenith[1][np.isfinite(zenith[1])].min() >= np.nanmin(cube.values[4])
+
+
+def test_blocks_that_do_not_fit_are_read_in_halves(emit, monkeypatch) -> None:
+    cube, _, _ = emit
+    whole = {m: orthorectify(cube, method=m).values for m in ("nearest", "bilinear")}
+    monkeypatch.setattr("torchspectral.geo.orthorectification.BLOCK_BYTES", 60_000)
+    for method, want in whole.items():
+        counting = Counting(cube.values)
+        lazy = cube.copy(data=indexing.LazilyIndexedArray(counting))
+        np.testing.assert_array_equal(orthorectify(lazy, method=method).values, want)
+        assert max(b * r * c * 4 for b, r, c in counting.reads) <= 60_000
+
+
+@pytest.mark.parametrize("middle", [88.0, -88.0])
+def test_a_swath_over_the_pole(middle: float) -> None:
+    """Polar stereographic by itself; in longitude and latitude, in UTM and in Mercator one clear error."""
+    from pyproj import Transformer
+
+    ups = 5041 if middle > 0 else 5042
+    x, y = np.meshgrid(2e6 + 3e4 * np.arange(-10, 11), 2e6 - 3e4 * np.arange(-9, 12))
+    lon, lat = Transformer.from_crs(ups, 4326, always_xy=True).transform(x, y)
+    cube = place_swath(make_cube(np.arange(441.0).reshape(1, 21, 21)), lon, lat)
+    out = orthorectify(cube)
+    assert grid_of(out).crs.to_epsg() == ups
+    assert 0.97 < np.unique(out.values[np.isfinite(out.values)]).size / 441 <= 1
+    for crs in (4326, 3857):
+        with pytest.raises(GridMismatch, match=r"torn apart|no place"):
+            orthorectify(cube, crs=crs)
+
+
+def test_antimeridian_in_every_way() -> None:
+    lat, lon = np.meshgrid(np.linspace(-17, -17.1, 30), np.linspace(179.95, 180.05, 30), indexing="ij")
+    values = np.arange(900.0).reshape(1, 30, 30)
+    turned = (lon + 180) % 360 - 180
+    utm = orthorectify(place_swath(make_cube(values), turned, lat))
+    assert grid_of(utm).crs.to_epsg() in (32701, 32760)
+    glt = build_glt(turned, lat, crs=4326)
+    table = place_swath(make_cube(values), turned, lat, glt)
+    degrees = orthorectify(table)
+    assert degrees.shape[2] < 40 and abs(abs(float(degrees.x.mean())) - 180) < 0.01
+    # The table counts beyond 180 degrees; a UTM map still finds every pixel in it.
+    there = orthorectify(table, crs=grid_of(utm).crs)
+    assert np.isfinite(there.values).mean() > 0.9 and np.unique(there.values[np.isfinite(there.values)]).size > 800
+    with pytest.raises(GridMismatch, match="torn apart"):
+        orthorectify(place_swath(make_cube(values), turned, lat), crs=3857)
+
+
+def test_a_grid_of_ones_own(emit) -> None:
+    cube, _, _ = emit
+    glt = cube.attrs["glt"]
+    want = orthorectify(cube)
+    same = orthorectify(cube, grid=glt.grid)
+    np.testing.assert_array_equal(same.values, want.values)
+    assert grid_of(same) == grid_of(want)
+    elsewhere = Grid("map", 5, 4, Affine(60.0, 0, 0, 0, -60.0, 0), parse_crs(32641))
+    assert np.isnan(orthorectify(cube, grid=elsewhere).values).all()
+    with pytest.raises(GridMismatch, match="one or the other"):
+        orthorectify(cube, 60.0, grid=glt.grid)
+    with pytest.raises(GridMismatch, match="expected a map grid"):
+        orthorectify(cube, grid=grid_of(cube))
 
 
 def test_antimeridian() -> None:

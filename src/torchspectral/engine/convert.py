@@ -20,6 +20,8 @@ from torchspectral.geo import grid_of
 from torchspectral.log import Progress, no_progress
 from torchspectral.result import Report, Result
 
+_LINES = 12  # more are too many for a report
+
 
 def convert(
     product: str | Path | xr.DataArray,
@@ -31,6 +33,11 @@ def convert(
     mask: Any = None,
     dtype: str | None = None,
     orthorectify: bool = True,
+    crs: Any = None,
+    resolution: float | None = None,
+    resampling: str = "nearest",
+    stac: bool | str = False,
+    acquired: str | None = None,
     overwrite: bool = False,
     resume: bool = False,
     workers: int = 1,
@@ -60,6 +67,12 @@ def convert(
         "float32", or "int16" for scaled integers.
     orthorectify : bool
         Put a swath onto a map grid.
+    crs, resolution, resampling : optional
+        Grid of the output and how values get there, see `io.save`; "bilinear" computes, and so gives float32.
+    stac : bool or {"1.0.0", "1.1.0"}
+        Also write a STAC item, ``OUT.stac.json``.
+    acquired : str, optional
+        Time for the item, where the product does not state it.
     overwrite, resume : bool
         What to do with an existing or a half-done output. ENVI outputs go on block by block; COG and Zarr, which are
         written in one pass by their libraries, start again.
@@ -85,9 +98,11 @@ def convert(
     done = report or Report()
     done = replace(done, method="convert", version=_version(), inputs={"product": _name_of(product)})
     done.options = _given(bbox=bbox, bands=bands, resample=resample, mask=mask, dtype=dtype, orthorectify=orthorectify)
+    moves = {"crs": crs, "resolution": resolution, "resampling": resampling}
+    done.options |= _given(**moves, stac=stac, acquired=acquired)
     started = time.perf_counter()
     with PeakMemory() as memory:
-        cube = _opened(product, raw=resample is None and dtype is None)
+        cube = _opened(product, raw=resample is None and dtype is None and resampling == "nearest")
         check_free(Paths(path, {"cube": path}), [cube], overwrite=overwrite or resume)
         # Before the cut: a mask lies on the grid of the product.
         if mask is not None:
@@ -96,7 +111,11 @@ def convert(
         if resample is not None:
             cube = _resampled(cube, resample, done)
         done.history = list(cube.attrs.get("history", []))
-        if _streams(cube, path, dtype, orthorectify):
+        if crs is None and resolution is None and _streams(cube, path, dtype, orthorectify):
+            if stac:
+                from torchspectral.io.saving import check_item, save_item
+
+                check_item(cube, path, stac, acquired, overwrite=overwrite or resume)
             written = stream(
                 cube,
                 path,
@@ -108,13 +127,17 @@ def convert(
                 progress=progress,
                 interleave=_interleave(options),
             )
+            if stac:
+                save_item(cube, path, stac, acquired)
         else:
-            written = _saved(cube, path, dtype, orthorectify, overwrite, done, progress, options)
+            extra = {**options, **moves, "stac": stac, "acquired": acquired}
+            written = _saved(cube, path, dtype, orthorectify, overwrite, done, progress, extra)
     done.peak_memory = memory.peak
     done.seconds["total"] = round(time.perf_counter() - started, 3)
     from torchspectral.io import open_product
 
-    return Result({"cube": open_product(written)}, done, {"cube": str(path)})
+    paths = {"cube": str(path), **({"stac": f"{path}.stac.json"} if stac else {})}
+    return Result({"cube": open_product(written)}, done, paths)
 
 
 def _opened(product: Any, *, raw: bool) -> xr.DataArray:
@@ -164,14 +187,13 @@ def _masked(cube: xr.DataArray, mask: Any, product: Any, report: Report) -> xr.D
 
 
 def _resampled(cube: xr.DataArray, to: Any, report: Report) -> xr.DataArray:
-    from torchspectral.spectra import resample
+    from torchspectral.spectra import resample, spectral_matrix
 
     out = resample(cube, to)
-    report.resampled.append(f"{cube.sizes['band']} bands to {out.sizes['band']} by spectral response")
-    if "coverage" in out.coords:
-        low = int((np.asarray(out["coverage"].values) < 0.9).sum())
-        if low:
-            report.notes.append(f"{low} target bands are covered to less than 90 percent: they are marked bad")
+    given, made = cube.sizes["band"], out.sizes["band"]
+    report.resampled.append(f"{given} band{'s' * (given != 1)} to {made} by spectral response")
+    lines = spectral_matrix(cube, to)[1].lines()
+    report.notes += lines[:_LINES] + ([f"and {len(lines) - _LINES} more such bands"] if len(lines) > _LINES else [])
     return out
 
 

@@ -127,15 +127,22 @@ def _swath_window(
 
 
 def lonlat_bounds(grid: Grid) -> tuple[float, float, float, float] | None:
-    """West, south, east, north [deg] of a map or rotated grid; None where it has no CRS."""
+    """West, south, east, north [deg] of a map or rotated grid; west > east across the antimeridian; None without CRS."""
     if grid.crs is None or grid.kind not in ("map", "rotated"):
         return None
     col, row = outline(0, 0, grid.width, grid.height)
     x, y = to_ground(grid.transform, col, row)
     lon, lat = Transformer.from_crs(grid.crs, _WGS84, always_xy=True).transform(x, y)
-    if not np.isfinite(lon).any():
+    finite = np.isfinite(lon) & np.isfinite(lat)
+    if not finite.any():
         return None
-    return float(np.nanmin(lon)), float(np.nanmin(lat)), float(np.nanmax(lon)), float(np.nanmax(lat))
+    lon, lat = lon[finite], lat[finite]
+    west, east = float(lon.min()), float(lon.max())
+    if east - west > 180:
+        turned = lon % 360
+        if np.ptp(turned) < 180:
+            west, east = (float((v + 180) % 360 - 180) for v in (turned.min(), turned.max()))
+    return west, float(lat.min()), east, float(lat.max())
 
 
 def describe_bounds(cube: xr.DataArray) -> str:

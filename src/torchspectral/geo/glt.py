@@ -172,13 +172,19 @@ class GLT:
         if grid.kind not in ("map", "rotated") or grid.crs is None:
             raise GridMismatch(f"got a {grid.kind} grid without map coordinates, expected a map grid with a CRS")
         transformer = Transformer.from_crs(grid.crs, self._crs, always_xy=True)
+        west, _, east, _ = self.grid.bounds
+        middle = (west + east) / 2
         out = np.zeros((2, grid.height, grid.width), dtype=np.int32)
         cols = np.arange(grid.width) + 0.5
         for start in range(0, grid.height, 256):
             rows = np.arange(start, min(start + 256, grid.height)) + 0.5
             x, y = to_ground(grid.transform, *np.meshgrid(cols, rows))
             with np.errstate(invalid="ignore"):
-                lookup_col, lookup_row = to_pixels(self._transform, *transformer.transform(x, y))
+                x, y = transformer.transform(x, y)
+                if self._crs.is_geographic:
+                    # A table across the antimeridian counts on beyond 180 degrees.
+                    x = middle + (x - middle + 180) % 360 - 180
+                lookup_col, lookup_row = to_pixels(self._transform, x, y)
                 inside = (
                     (lookup_col >= 0) & (lookup_row >= 0) & (lookup_col < self.shape[1]) & (lookup_row < self.shape[0])
                 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from affine import Affine
 from pyproj import Transformer
 
 from torchspectral.cube import with_history
@@ -15,9 +17,10 @@ from torchspectral.errors import BadCube, BadSettings, BandMismatch, GridMismatc
 from torchspectral.geo.cropping import outline
 from torchspectral.geo.grids import Grid, grid_of, moved, parse_crs, place, to_ground, to_pixels
 from torchspectral.geo.lazy import LazyArray, missing_value, read_window, with_data
+from torchspectral.geo.orthorectification import orthorectify, swath_grid
 from torchspectral.geo.warping import map_grid, reproject
 
-METHODS = ("first", "last", "mean", "min", "max", "median")
+METHODS = ("first", "last", "mean", "min", "max", "median", "center")
 _REDUCE: dict[str, Callable[..., np.ndarray]] = {"min": np.nanmin, "max": np.nanmax, "median": np.nanmedian}
 _LATTICE = 0.01
 
@@ -41,7 +44,7 @@ class MosaicArray(LazyArray):
         bands, ys, xs = indices
         shape = bands.size, ys.size, xs.size
         fill = 0 if self.fill is None else self.fill
-        pieces = []
+        pieces: list[Any] = []
         for source, row, col in self.tiles:
             at_y = np.flatnonzero((ys >= row) & (ys < row + source.shape[1]))
             at_x = np.flatnonzero((xs >= col) & (xs < col + source.shape[2]))
@@ -49,6 +52,8 @@ class MosaicArray(LazyArray):
                 pieces.append((source, at_y, at_x, ys[at_y] - row, xs[at_x] - col))
         if self.method in _REDUCE:
             return self._stacked(bands, shape, pieces, fill)
+        if self.method == "center":
+            return self._nearest_centre(bands, ys, xs, pieces, fill)
         out = np.full(shape, fill, dtype=self.dtype)
         total = np.zeros(shape) if self.method == "mean" else np.empty(0)
         count = np.zeros(shape, dtype=np.int32) if self.method == "mean" else np.empty(0)
@@ -77,6 +82,23 @@ class MosaicArray(LazyArray):
         else:
             known = np.ones(values.shape, dtype=bool) if self.fill is None else values != self.fill
         return values, known, (slice(None), at_y[:, None], at_x[None, :])
+
+    def _nearest_centre(
+        self, bands: np.ndarray, ys: np.ndarray, xs: np.ndarray, pieces: list[Any], fill: float | int
+    ) -> np.ndarray:
+        """Of the tiles with a value the one whose middle is nearest; of equals the first."""
+        shape = bands.size, ys.size, xs.size
+        out = np.full(shape, fill, dtype=self.dtype)
+        best = np.full(shape, np.iinfo(np.int64).max, dtype=np.int64)
+        for piece in pieces:
+            values, known, at = self._piece(bands, piece)
+            source, _, _, rows, cols = piece
+            # In half pixels, so that all is whole and equal distances are equal.
+            away = (2 * rows[:, None] + 1 - source.shape[1]) ** 2 + (2 * cols[None, :] + 1 - source.shape[2]) ** 2
+            taken = known & (away[None] < best[at])
+            out[at] = np.where(taken, values, out[at])
+            best[at] = np.where(taken, away[None], best[at])
+        return out
 
     def _stacked(self, bands: np.ndarray, shape: tuple[int, ...], pieces: list[Any], fill: float | int) -> np.ndarray:
         out = np.full(shape, fill, dtype=self.dtype)
@@ -112,10 +134,12 @@ def mosaic(
     ----------
     cubes : sequence of DataArray, shape (band or layer, y, x)
         Same bands (wavelengths equal to 0.1 nm) and quantity.
-    method : {"first", "last", "mean", "min", "max", "median"}
-        Which value stands where several have one. Nodata never counts.
+    method : {"first", "last", "mean", "min", "max", "median", "center"}
+        Which value stands where several have one; "center": that of the cube whose middle is nearest. Nodata never
+        counts.
     resampling : str, optional
-        As in `geo.reproject`; allows grids that differ.
+        As in `geo.reproject`; allows grids that differ, and swaths, which are orthorectified straight onto the common
+        lattice ("nearest" or "bilinear").
     crs, resolution : optional
         Grid of the mosaic; need `resampling`.
     nodata : int, optional
@@ -124,7 +148,8 @@ def mosaic(
     Returns
     -------
     DataArray
-        Attributes that all cubes share; a band is good where it is good in all.
+        Attributes that all cubes share, the times of the first and the last acquisition (``acquired``,
+        ``acquired_end``); a band is good where it is good in all.
 
     Raises
     ------
@@ -144,18 +169,14 @@ def mosaic(
         if not isinstance(cube, xr.DataArray) or cube.ndim != 3:
             raise BadCube(f"got {type(cube).__name__} as cube {number + 1}, expected a DataArray (band, y, x)")
         _same_bands(cubes[0], cube, number)
-    grids = [map_grid(cube, f"cube {number + 1}") for number, cube in enumerate(cubes)]
-    lead = grids[0]
-    if resampling is not None:
-        if crs is not None or resolution is not None:
-            first = reproject(cubes[0], parse_crs(crs), resolution=resolution, resampling=resampling, nodata=nodata)
-            cubes[0], lead = first, grid_of(first)
-        for number in range(len(cubes)):
-            grid = grid_of(cubes[number])
-            if _difference(lead, grid) is not None:
-                target = _on_lattice(lead, grid)
-                cubes[number] = reproject(cubes[number], like=target, resampling=resampling, nodata=nodata)
-    grids = [grid_of(cube) for cube in cubes]
+    if resampling is None:
+        checked = [
+            map_grid(cube, f"cube {number}", "or give resampling=") for number, cube in enumerate(cubes, start=1)
+        ]
+        lead = checked[0]
+    else:
+        cubes, lead = _together(cubes, resampling, crs, resolution, nodata)
+    grids = [_same_turn(lead, grid_of(cube)) for cube in cubes]
     places = []
     for number, grid in enumerate(grids):
         difference = _difference(lead, grid)
@@ -177,6 +198,9 @@ def mosaic(
     array = MosaicArray(tiles, (cubes[0].shape[0], height, width), cubes[0].dtype, method, fill)
     out = with_data(cubes[0], array)
     out.attrs = {k: v for k, v in out.attrs.items() if k == "history" or all(_same(c.attrs.get(k), v) for c in cubes)}
+    seen = sorted(str(c.attrs["acquired"]) for c in cubes if c.attrs.get("acquired"))
+    if len(seen) == len(cubes) and seen[0] != seen[-1]:
+        out.attrs |= {"acquired": seen[0], "acquired_end": seen[-1]}
     if "source" in cubes[0].attrs:
         out.attrs["source"] = [path for cube in cubes for path in cube.attrs.get("source", [])]
     if nodata is not None and out.dtype.kind in "iu" and "packing" not in out.attrs:
@@ -186,6 +210,39 @@ def mosaic(
         out = out.assign_coords(good=(cubes[0].dims[0], good))
     out = place(out, moved(lead.transform, left, top), lead.crs)
     return with_history(out, f"mosaic of {len(cubes)} cubes ({method})")
+
+
+def _together(
+    cubes: list[xr.DataArray], resampling: str, crs: Any, resolution: float | None, nodata: int | None
+) -> tuple[list[xr.DataArray], Grid]:
+    """All cubes on the lattice of the first, or on that of `crs` and `resolution`, and that lattice."""
+    first = cubes[0]
+    if grid_of(first).kind == "swath":
+        first = orthorectify(first, resolution, resampling, crs=crs)
+    elif crs is not None or resolution is not None:
+        first = reproject(first, parse_crs(crs), resolution=resolution, resampling=resampling, nodata=nodata)
+    lead = map_grid(first, "cube 1")
+    moved_cubes = [first]
+    for number, cube in enumerate(cubes[1:], start=2):
+        if grid_of(cube).kind == "swath":
+            here = swath_grid(cube, lead.crs)
+            moved_cubes.append(orthorectify(cube, method=resampling, grid=_on_lattice(lead, here)))
+            continue
+        here = map_grid(cube, f"cube {number}")
+        if _difference(lead, _same_turn(lead, here)) is not None:
+            cube = reproject(cube, like=_on_lattice(lead, here), resampling=resampling, nodata=nodata)
+        moved_cubes.append(cube)
+    return moved_cubes, lead
+
+
+def _same_turn(lead: Grid, grid: Grid) -> Grid:
+    """`grid` in longitudes on the same turn of the globe as `lead`, so that tiles beside 180 degrees are neighbours."""
+    if lead.crs is None or lead.crs != grid.crs or not lead.crs.is_geographic:
+        return grid
+    middles = [(g.bounds[0] + g.bounds[2]) / 2 for g in (lead, grid)]
+    turns = round((middles[0] - middles[1]) / 360)
+    t = grid.transform
+    return replace(grid, transform=Affine(t.a, t.b, t.c + 360 * turns, t.d, t.e, t.f)) if turns else grid
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -43,11 +43,10 @@ class LookupArray(LazyArray):
         return out
 
     def _fill(self, out: np.ndarray, bands: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> None:
-        seen = rows >= 0
+        seen = self._seen(rows)
         if not seen.any():
             return
-        r, c = rows[seen], cols[seen]
-        window = slice(int(r.min()), int(r.max()) + 1), slice(int(c.min()), int(c.max()) + 1)
+        window = self._window(rows[seen], cols[seen])
         size = bands.size * (window[0].stop - window[0].start) * (window[1].stop - window[1].start)
         longer = int(rows.shape[1] > rows.shape[0])
         if size * self.dtype.itemsize > BLOCK_BYTES and rows.shape[longer] > 1:
@@ -57,55 +56,73 @@ class LookupArray(LazyArray):
                 self._fill(out[(slice(None), *cut)], bands, rows[cut], cols[cut])
             return
         values = read_window(self.source, bands, *window)
-        out[:, seen] = values[:, r - window[0].start, c - window[1].start]
+        for band, plane in enumerate(values):
+            out[band][seen] = self._looked_up(plane, rows[seen], cols[seen], window)
+
+    def _seen(self, rows: np.ndarray) -> np.ndarray:
+        return rows >= 0
+
+    def _window(self, rows: np.ndarray, cols: np.ndarray) -> tuple[slice, slice]:
+        """Sensor pixels that are needed."""
+        return slice(int(rows.min()), int(rows.max()) + 1), slice(int(cols.min()), int(cols.max()) + 1)
+
+    def _looked_up(
+        self, plane: np.ndarray, rows: np.ndarray, cols: np.ndarray, window: tuple[slice, slice]
+    ) -> np.ndarray:
+        """Values at the places, of one band's `window`."""
+        return plane[rows - window[0].start, cols - window[1].start]
 
 
 class BilinearArray(LookupArray):
-    """Bilinear mix of the four sensor pixels around fractional places; missing neighbours lend their weight."""
+    """Bilinear mix of the four sensor pixels around fractional places (NaN where unseen).
+
+    A place whose nearest sensor pixel is nodata is nodata; elsewhere neighbours that are nodata count for nothing and
+    the weights of the others are stretched to one.
+    """
 
     def __init__(self, source: xr.Variable, rows: np.ndarray, cols: np.ndarray) -> None:
         super().__init__(source, rows, cols, float("nan"))
 
-    def _fill(self, out: np.ndarray, bands: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> None:
-        seen = np.isfinite(rows)
-        if not seen.any():
-            return
-        height, width = self.source.shape[-2:]
-        r = np.clip(rows[seen].astype(np.float64), 0, height - 1)
-        c = np.clip(cols[seen].astype(np.float64), 0, width - 1)
-        r0, c0 = np.minimum(r.astype(int), max(height - 2, 0)), np.minimum(c.astype(int), max(width - 2, 0))
-        window = (
-            slice(int(r0.min()), min(int(r0.max()) + 2, height)),
-            slice(int(c0.min()), min(int(c0.max()) + 2, width)),
+    def _seen(self, rows: np.ndarray) -> np.ndarray:
+        return np.isfinite(rows)
+
+    def _window(self, rows: np.ndarray, cols: np.ndarray) -> tuple[slice, slice]:
+        limits = self.source.shape[-2:]
+        first, last = zip(
+            *(
+                (max(0, int(np.floor(places.min()))), min(limit, int(np.floor(places.max())) + 2))
+                for places, limit in ((rows, limits[0]), (cols, limits[1]))
+            ),
+            strict=True,
         )
-        size = bands.size * (window[0].stop - window[0].start) * (window[1].stop - window[1].start)
-        longer = int(rows.shape[1] > rows.shape[0])
-        if size * self.dtype.itemsize > BLOCK_BYTES and rows.shape[longer] > 1:
-            half = rows.shape[longer] // 2
-            for part in (slice(None, half), slice(half, None)):
-                cut = (slice(None), part) if longer else (part, slice(None))
-                self._fill(out[(slice(None), *cut)], bands, rows[cut], cols[cut])
-            return
-        values = read_window(self.source, bands, *window)
-        total = np.zeros((bands.size, r.size))
-        weight = np.zeros((bands.size, r.size))
+        return slice(first[0], last[0]), slice(first[1], last[1])
+
+    def _looked_up(
+        self, plane: np.ndarray, rows: np.ndarray, cols: np.ndarray, window: tuple[slice, slice]
+    ) -> np.ndarray:
+        r = np.clip(rows.astype(np.float64), 0, self.source.shape[-2] - 1) - window[0].start
+        c = np.clip(cols.astype(np.float64), 0, self.source.shape[-1] - 1) - window[1].start
+        low_r, low_c = np.floor(r).astype(np.int64), np.floor(c).astype(np.int64)
+        nearest = plane[np.floor(r + 0.5).astype(np.int64), np.floor(c + 0.5).astype(np.int64)]
+        total, weight = np.zeros(r.size), np.zeros(r.size)
         for dr in (0, 1):
             for dc in (0, 1):
-                w = np.abs(1 - dr - (r - r0)) * np.abs(1 - dc - (c - c0))
-                corner = values[
-                    :,
-                    np.minimum(r0 + dr, height - 1) - window[0].start,
-                    np.minimum(c0 + dc, width - 1) - window[1].start,
-                ]
+                share = np.abs(1 - dr - (r - low_r)) * np.abs(1 - dc - (c - low_c))
+                corner = plane[np.minimum(low_r + dr, plane.shape[0] - 1), np.minimum(low_c + dc, plane.shape[1] - 1)]
                 known = np.isfinite(corner)
-                total += np.where(known, corner, 0) * w
-                weight += known * w
-        with np.errstate(invalid="ignore", divide="ignore"):
-            out[:, seen] = np.where(weight >= 0.5 - 1e-9, total / weight, np.nan)
+                total += np.where(known, corner, 0) * share
+                weight += known * share
+        # The nearest pixel has at least a quarter of the weight.
+        return np.where(np.isfinite(nearest), total / np.maximum(weight, 0.2), nearest)
 
 
 def orthorectify(
-    cube: xr.DataArray, resolution: float | None = None, method: str = "nearest", *, crs: Any = None
+    cube: xr.DataArray,
+    resolution: float | None = None,
+    method: str = "nearest",
+    *,
+    crs: Any = None,
+    grid: Grid | None = None,
 ) -> xr.DataArray:
     """Put a swath cube, or layers on a swath, onto a map grid.
 
@@ -122,14 +139,22 @@ def orthorectify(
         Pixel size in units of the output CRS.
     method : {"nearest", "bilinear"}
         "bilinear" inverts ``lon`` and ``lat`` and mixes the four sensor pixels around each map pixel (float cubes
-        only).
+        only), on the same map pixels as "nearest". A map pixel whose nearest sensor pixel is nodata is nodata, and
+        nodata beside it has no weight.
     crs : optional
-        CRS of the output; by default that of the GLT, else UTM.
+        CRS of the output; by default that of the GLT, else the one of `suitable_crs`.
+    grid : Grid, optional
+        The map grid itself, then without `resolution` and `crs`.
 
     Returns
     -------
     DataArray
         On a map grid; nodata (NaN, or the integer nodata) where the sensor did not look.
+
+    Notes
+    -----
+    The table is held in memory, 8 bytes a map pixel, and six times 8 bytes a sensor pixel while it is built from
+    ``lon`` and ``lat``; values are read in windows of at most `BLOCK_BYTES`.
 
     Raises
     ------
@@ -150,29 +175,75 @@ def orthorectify(
     fill = missing_value(cube)
     if fill is None:
         raise BadSettings("integer values without nodata cannot say 'not seen': set attrs['nodata'] or use float32")
+    if method == "bilinear" and cube.dtype.kind != "f":
+        raise BadSettings(f"got bilinear for values of type {cube.dtype}, expected float values: use nearest")
+    if grid is not None:
+        if resolution is not None or crs is not None:
+            raise GridMismatch("got a grid and a resolution or CRS, expected one or the other")
+        if grid.kind not in ("map", "rotated") or grid.crs is None:
+            raise GridMismatch(f"got a {grid.kind} grid without map coordinates, expected a map grid with a CRS")
     glt = cube.attrs.get("glt")
+    swath = None
     how = "GLT"
-    if glt is not None and (resolution is not None or parse_crs(crs) not in (None, glt.crs)):
-        glt = glt.to_grid(_regridded(glt.grid, resolution, crs))
-        how = "GLT, moved by nearest neighbour"
-    if method == "bilinear":
-        if cube.dtype.kind != "f":
-            raise BadSettings(f"got bilinear for values of type {cube.dtype}, expected float values: use nearest")
-        swath = SwathOnMap(cube["lon"].values, cube["lat"].values, glt.crs if glt is not None else crs)
-        grid = glt.grid if glt is not None else swath.grid(resolution)
-        array: LookupArray = BilinearArray(cube.variable, *swath.positions(grid))
-        how = "bilinear on lon/lat"
-    elif glt is not None:
-        rows, cols, grid = _local(glt, cube)
-        array = LookupArray(cube.variable, rows, cols, fill)
-    else:
-        swath = SwathOnMap(cube["lon"].values, cube["lat"].values, crs)
-        grid = swath.grid(resolution)
-        array = LookupArray(cube.variable, *swath.nearest(grid), fill)
+    if glt is None:
+        swath = SwathOnMap(cube["lon"].values, cube["lat"].values, crs if grid is None else grid.crs)
+        there = grid or swath.grid(resolution)
+        rows, cols = swath.nearest(there)
         how = "nearest neighbour on lon/lat"
-    out = place(with_data(cube, array), grid.transform, grid.crs)
-    name = grid.crs.name if grid.crs is not None else "map"
-    return with_history(out, f"orthorectified by {how} to {grid.height} x {grid.width} pixels of {name}")
+    else:
+        if grid is not None or resolution is not None or parse_crs(crs) not in (None, glt.crs):
+            glt = glt.to_grid(grid or _regridded(glt.grid, resolution, crs))
+            how = "GLT, moved by nearest neighbour"
+        rows, cols, there = _local(glt, cube, whole=grid is not None)
+    if method == "bilinear":
+        swath = swath or SwathOnMap(cube["lon"].values, cube["lat"].values, there.crs)
+        array: LookupArray = BilinearArray(cube.variable, *swath.positions(there, (rows, cols)))
+        how = "bilinear on lon/lat"
+    else:
+        array = LookupArray(cube.variable, rows, cols, fill)
+    out = place(with_data(cube, array), there.transform, there.crs)
+    name = there.crs.name if there.crs is not None else "map"
+    return with_history(out, f"orthorectified by {how} to {there.height} x {there.width} pixels of {name}")
+
+
+def to_map(
+    cube: xr.DataArray, *, crs: Any = None, resolution: float | None = None, resampling: str = "nearest"
+) -> xr.DataArray:
+    """Put a cube or layers onto a map, wherever they lie now; lazy.
+
+    Swaths are orthorectified. Maps and rotated grids are resampled where a CRS or a pixel size is asked for, and are
+    returned as they are where not.
+
+    Parameters
+    ----------
+    cube : DataArray, shape (band or layer, y, x)
+    crs : optional
+        CRS of the output; by default the cube's own, of swaths that of the GLT or one that fits the scene.
+    resolution : float, optional
+        Pixel size in units of the output CRS.
+    resampling : str
+        "nearest" or "bilinear"; maps also as in `geo.reproject`.
+
+    Raises
+    ------
+    GridMismatch, BadSettings
+        As `orthorectify` and `geo.reproject`.
+    """
+    if grid_of(cube).kind == "swath":
+        return orthorectify(cube, resolution, resampling, crs=crs)
+    if crs is None and resolution is None:
+        return cube
+    from torchspectral.geo.warping import reproject
+
+    return reproject(cube, crs, resolution=resolution, resampling=resampling)
+
+
+def swath_grid(cube: xr.DataArray, crs: Any = None) -> Grid:
+    """The map grid that a swath would be put on in `crs`: that of its GLT where the CRS is the same."""
+    glt = cube.attrs.get("glt")
+    if glt is None:
+        return SwathOnMap(cube["lon"].values, cube["lat"].values, crs).grid()
+    return glt.grid if parse_crs(crs) in (None, glt.crs) else _regridded(glt.grid, None, crs)
 
 
 def _regridded(grid: Grid, resolution: float | None, crs: Any) -> Grid:
@@ -184,8 +255,11 @@ def _regridded(grid: Grid, resolution: float | None, crs: Any) -> Grid:
     return Grid("map", int(width), int(height), Affine(*transform[:6]), target)
 
 
-def _local(glt: GLT, cube: xr.DataArray) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """Rows and columns of the table counted in this cube, which may be a window of the scene; -1 where empty."""
+def _local(glt: GLT, cube: xr.DataArray, whole: bool = False) -> tuple[np.ndarray, np.ndarray, Grid]:
+    """Rows and columns of the table counted in this cube, which may be a window of the scene; -1 where empty.
+
+    The table is cut to the pixels that see the cube unless `whole`.
+    """
     valid = glt.valid.copy()
     places = []
     for name, table in (("y", glt.y), ("x", glt.x)):
@@ -194,13 +268,13 @@ def _local(glt: GLT, cube: xr.DataArray) -> tuple[np.ndarray, np.ndarray, Grid]:
         place = np.rint((table - 0.5 - counted[0]) / step).astype(np.int32)
         valid &= (place >= 0) & (place < counted.size)
         places.append(place)
-    if not valid.any():
+    if not valid.any() and not whole:
         raise GridMismatch(
             f"the GLT sees no pixel of this cube of {cube.shape[-2:]} pixels: it belongs to another scene"
         )
     grid = glt.grid
     window = slice(None), slice(None)
-    if not np.array_equal(valid, glt.valid):
+    if not whole and not np.array_equal(valid, glt.valid):
         rows, cols = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
         window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1)
         grid = grid.window(

@@ -216,11 +216,11 @@ def align(
     return reproject(cube, like=target, resampling=resampling, nodata=nodata)
 
 
-def map_grid(value: xr.DataArray, what: str) -> Grid:
+def map_grid(value: xr.DataArray, what: str, otherwise: str = "") -> Grid:
     """Grid of `value`, which must be a map or rotated one; `what` names it in the error."""
     grid = grid_of(value)
     if grid.kind == "swath":
-        raise GridMismatch(f"{what} is a swath: call geo.orthorectify first")
+        raise GridMismatch(f"{what} is a swath: call geo.orthorectify first{f', {otherwise}' if otherwise else ''}")
     if grid.kind == "none":
         raise GridMismatch(f"{what} lies nowhere (no transform, no CRS): call geo.place first")
     return grid

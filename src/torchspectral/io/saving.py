@@ -10,10 +10,12 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.cube import check_cube, with_history
-from torchspectral.errors import BadCube, BadSettings, OutputFailed, closest
+from torchspectral.errors import BadCube, BadSettings, OutputExists, OutputFailed, closest
+from torchspectral.geo import footprint, to_map
 from torchspectral.geo.grids import grid_of, place
 from torchspectral.io.raw import RawArray
 from torchspectral.io.writers import cog, envi, spectra, tables, zarr_store
+from torchspectral.io.writers import stac as item_writer
 from torchspectral.io.writers.base import Raster, output_path, put_in_place, staged
 from torchspectral.io.writers.encoding import choose_encoding
 from torchspectral.io.writers.run_yaml import run_path, write_run
@@ -31,6 +33,11 @@ def save(
     dtype: Any = None,
     overwrite: bool = False,
     orthorectify: bool = True,
+    crs: Any = None,
+    resolution: float | None = None,
+    resampling: str = "nearest",
+    stac: bool | str = False,
+    acquired: str | None = None,
     report: Any = None,
     progress: Progress | None = None,
     raw: RawArray | None = None,
@@ -54,6 +61,16 @@ def save(
     orthorectify : bool
         Put swaths onto a map grid. Else Zarr keeps ``lon``, ``lat`` and the lookup table, while GeoTIFF and ENVI hold
         the pixels as the sensor saw them, placed nowhere, which the history says.
+    crs : optional
+        CRS of the output; by default the value's own, of swaths that of the lookup table or their UTM zone.
+    resolution : float, optional
+        Pixel size in units of that CRS.
+    resampling : {"nearest", "bilinear", ...}
+        How values get to another grid, see `geo.to_map`.
+    stac : bool or {"1.0.0", "1.1.0"}
+        Also write a STAC item, ``OUT.stac.json``; True: of the newest version.
+    acquired : str, optional
+        Time of the acquisition (ISO 8601) for the item, where the value does not have it.
     report : Report, optional
         Written beside as ``OUT.run.yaml``; it is told what was scaled, clipped or moved.
     progress : callable, optional
@@ -78,6 +95,10 @@ def save(
         Unknown suffix, option or dtype.
     BadCube
         The value is nothing that can be written so.
+    MissingMetadata
+        A STAC item is asked for and nothing says when the scene was acquired.
+    GridMismatch
+        The value has no place in the CRS, or lies nowhere.
 
     Notes
     -----
@@ -90,9 +111,10 @@ def save(
             f"cannot tell how to write {target.name!r}: expected one of {', '.join(sorted(set(SUFFIXES)))}"
         )
     told = progress or no_progress
+    asked = {k: v for k, v in (("crs", crs), ("resolution", resolution), ("stac", stac)) if v not in (None, False)}
     if tables.is_table(value):
         _allow(suffix, tables.SUFFIXES, "a table", target)
-        _refuse(options, dtype, raw, "a table")
+        _refuse({**options, **asked}, dtype, raw, "a table")
         return _publish(target, [target], overwrite, report, lambda folder: tables.write_table(value, folder, target))
     if not isinstance(value, xr.DataArray):
         raise BadCube(
@@ -101,7 +123,7 @@ def save(
         )
     if "spectrum" in value.dims:
         _allow(suffix, spectra.SUFFIXES, "spectra", target)
-        _refuse(options, dtype, raw, "spectra")
+        _refuse({**options, **asked}, dtype, raw, "spectra")
         targets = [target, target.with_suffix(".hdr")] if suffix == ".sli" else [target]
         check_not_source(value, targets)
         return _publish(target, targets, overwrite, report, lambda f: spectra.write_spectra(value, f, target))
@@ -110,8 +132,14 @@ def save(
     array = _raster_value(value, raw)
     targets = [target] if suffix not in envi.SUFFIXES else list(envi.pair(target))
     check_not_source(value, targets)
+    outline = None
+    if stac:
+        check_item(array, target, stac, acquired, overwrite=overwrite)
+        # Of a swath, the ground that it saw, not the box around it.
+        outline = footprint(array)
+        targets = [*targets, item_writer.item_path(target)]
     notes: list[str] = []
-    array = _on_ground(array, suffix, orthorectify, notes)
+    array = _on_ground(array, suffix, orthorectify, notes, crs=crs, resolution=resolution, resampling=resampling)
 
     def write(folder: Path) -> list[tuple[Path, Path]]:
         encoding = choose_encoding(array, dtype, checked.nodata, _types(suffix))
@@ -123,10 +151,48 @@ def save(
             made = zarr_store.write_zarr(raster, folder, target, checked, told)
         else:
             made = envi.write_envi(raster, folder, target, checked, told)
+        if stac:
+            item = item_writer.make_item(
+                target, array, encoding, geometry=outline, acquired=acquired, version=stac, run=report is not None
+            )
+            item_writer.write_item(folder / "output.stac.json", item)
         _tell(encoding, array, target, report, notes)
         return made
 
     return _publish(target, targets, overwrite, report, write)
+
+
+def check_item(
+    value: xr.DataArray, target: Path, stac: bool | str, acquired: str | None = None, *, overwrite: bool = False
+) -> None:
+    """Check before the work that a STAC item can be written beside an output.
+
+    Raises
+    ------
+    OutputExists, MissingMetadata, BadSettings
+    """
+    item_writer.check_version(stac)
+    item_writer.times(value, acquired)
+    path = item_writer.item_path(target)
+    if path.exists() and not overwrite:
+        raise OutputExists(f"{path} exists: choose another name or ask to overwrite")
+
+
+def save_item(value: xr.DataArray, target: str | Path, stac: bool | str = True, acquired: str | None = None) -> Path:
+    """Write the STAC item of an output that stands already and holds `value` as it is; returns its path.
+
+    Raises
+    ------
+    MissingMetadata, BadSettings
+    """
+    path = item_writer.item_path(target)
+    encoding = choose_encoding(value, None, None, _types(Path(target).suffix.lower()))
+    has_run = run_path(target).exists()
+    item = item_writer.make_item(target, value, encoding, acquired=acquired, version=stac, run=has_run)
+    with staged([path], True) as folder:
+        item_writer.write_item(folder / path.name, item)
+        put_in_place(folder / path.name, path)
+    return path
 
 
 def _types(suffix: str) -> tuple[str, ...]:
@@ -154,6 +220,12 @@ def _publish(
                 put_in_place(source, place_)
         if report is not None:
             put_in_place(run, run_path(target))
+        item = folder / "output.stac.json"
+        if item.exists():
+            put_in_place(item, item_writer.item_path(target))
+        else:
+            # What stood there told of the output that has just been replaced.
+            item_writer.item_path(target).unlink(missing_ok=True)
     return target
 
 
@@ -202,16 +274,25 @@ def _raster_value(value: xr.DataArray, raw: RawArray | None) -> xr.DataArray:
     return value
 
 
-def _on_ground(value: xr.DataArray, suffix: str, orthorectify: bool, notes: list[str]) -> xr.DataArray:
-    """Swaths on a map grid, or said to be none."""
-    if grid_of(value).kind != "swath":
-        return value
-    if orthorectify:
-        from torchspectral.geo import orthorectify as onto_map
-
-        out = onto_map(value)
-        notes.append(out.attrs["history"][-1])
+def _on_ground(
+    value: xr.DataArray,
+    suffix: str,
+    orthorectify: bool,
+    notes: list[str],
+    *,
+    crs: Any,
+    resolution: float | None,
+    resampling: str,
+) -> xr.DataArray:
+    """On the map grid that is asked for; swaths on one, or said to be on none."""
+    is_swath = grid_of(value).kind == "swath"
+    if orthorectify or not is_swath:
+        out = to_map(value, crs=crs, resolution=resolution, resampling=resampling)
+        if out is not value:
+            notes.append(out.attrs["history"][-1])
         return out
+    if crs is not None or resolution is not None:
+        raise BadSettings("got a CRS or a pixel size for a swath that shall stay as it is: orthorectify it")
     if suffix == ".zarr":
         return value
     note = f"written in sensor geometry: {suffix} keeps no longitude and latitude of each pixel"
