@@ -39,6 +39,12 @@ class FlightGLT(GLT):
     """
 
     __slots__ = ("_columns", "_header", "_image", "_path", "_size", "_table")
+    _columns: int
+    _header: EnviHeader
+    _image: tuple[int, int]
+    _path: Path
+    _size: tuple[int, int]
+    _table: GLT | None
 
     def __init__(self, header: Path, image: tuple[int, int]) -> None:
         found, _ = files_of(header)
@@ -63,7 +69,8 @@ class FlightGLT(GLT):
         return FlightGLT, (self._path, self._image)
 
     def _read(self) -> GLT:
-        if self._table is None:
+        table = self._table
+        if table is None:
             _, data = files_of(self._path)
             raw = raw_array(self._header, data)
             check_read((2, *self._size), raw.dtype, self._path)
@@ -76,7 +83,7 @@ class FlightGLT(GLT):
                     f"has {rows} x {cols} pixels: it belongs to another file"
                 )
             object.__setattr__(self, "_table", table)
-        return self._table
+        return table
 
     @property
     def _x(self) -> np.ndarray:  # type: ignore[override]
