@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from pyproj import CRS, Transformer
-from scipy.ndimage import map_coordinates
-from scipy.spatial import cKDTree
 
 from torchspectral.errors import BadInput, GridMismatch
 from torchspectral.geo.glt import GLT
@@ -135,6 +133,8 @@ class SwathOnMap:
 
         Beyond means farther than half the local pixel diagonal from any sensor pixel centre.
         """
+        from scipy.spatial import cKDTree
+
         known = np.isfinite(self.x) & np.isfinite(self.y)
         index = np.flatnonzero(known)
         tree = cKDTree(np.column_stack([self.x.ravel()[index], self.y.ravel()[index]]))
@@ -204,6 +204,8 @@ class SwathOnMap:
         self, x: np.ndarray, y: np.ndarray, row: np.ndarray, col: np.ndarray, steps: tuple[np.ndarray, ...]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ground from a fractional place to (x, y); beyond the outer centres the local step goes on."""
+        from scipy.ndimage import map_coordinates
+
         dxr, dyr, dxc, dyc = steps
         at = np.stack([np.clip(row, 0, self.shape[0] - 1), np.clip(col, 0, self.shape[1] - 1)])
         over = row - at[0], col - at[1]
