@@ -188,11 +188,43 @@ def _unknown(path: Path, tried: Sequence[str]) -> str:
     near = [c for c in _cards().values() if _looks_like(c, path)]
     if path.is_file() and path.stat().st_size == 0:
         return f"{text}; the file is empty"
+    start = _first_bytes(path)
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return (
+            f"{text}; it is an HDF5 file ({_inside(path)}), but none of the layouts that are known holds a cube in it"
+        )
+    if start[:3] == b"CDF":
+        return f"{text}; it is a netCDF-3 file: make a netCDF-4 file of it (nccopy -k nc4 {path.name} OUT.nc)"
+    if start.startswith(b"\x0e\x03\x13\x01"):
+        return f"{text}; it is an HDF4 file, which is not supported: convert it to HDF5 or GeoTIFF"
     if any(c.name == "envi" for c in near):
         return f"{text}; a flat binary file needs its ENVI header {path.stem}.hdr beside it"
+    if path.suffix.lower() in (".nc", ".nc4", ".h5", ".hdf5", ".he5"):
+        return f"{text}; its name is that of an HDF5 or netCDF file, but it does not start as one"
     if near:
         return f"{text}; its name is that of {near[0].title}, but its content is not"
     return f"{text}; `torchspectral methods io` lists what can be opened"
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError:
+        return b""
+
+
+def _inside(path: Path) -> str:
+    """Names at the root of an HDF5 file."""
+    from torchspectral.io.safety import open_hdf5
+
+    try:
+        with open_hdf5(path) as file:
+            names = sorted(file)
+    except (TorchspectralError, *LIBRARY_ERRORS):
+        return "unreadable"
+    more = f", ... ({len(names)})" if len(names) > 8 else ""
+    return f"with {', '.join(names[:8])}{more}" if names else "empty"
 
 
 def is_product(path: str | Path) -> bool:

@@ -1,0 +1,1 @@
+"""netCDF-4 and HDF5 files of any writer."""
