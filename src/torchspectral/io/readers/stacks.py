@@ -129,10 +129,10 @@ class MergedArray(StoredArray):
         block = _values(self.inner, bands, slice(rows.start * z, rows.stop * z), slice(cols.start * z, cols.stop * z))
         parts = block.reshape(block.shape[0], block.shape[1] // z, z, block.shape[2] // z, z)
         if block.dtype.kind == "b":
-            return parts.any(axis=(2, 4))
+            return np.asarray(parts.any(axis=(2, 4)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # nothing valid: NaN, as it should be
-            return np.nanmean(parts, axis=(2, 4), dtype=np.float32)
+            return np.asarray(np.nanmean(parts, axis=(2, 4), dtype=np.float32))
 
 
 class JoinedArray(StoredArray):

@@ -1,0 +1,1 @@
+"""DESIS products of DLR."""

@@ -1,0 +1,1 @@
+"""Hyperion products of USGS."""

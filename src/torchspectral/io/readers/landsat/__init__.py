@@ -1,0 +1,1 @@
+"""Landsat products of USGS."""

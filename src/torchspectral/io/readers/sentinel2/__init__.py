@@ -1,0 +1,1 @@
+"""Sentinel-2 products of ESA, and copies of them as cloud-optimised files."""
