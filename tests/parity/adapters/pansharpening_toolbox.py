@@ -66,7 +66,8 @@ def _method(case: Case) -> dict:
     if name not in {card.name for card in methods("sharpening")}:
         raise Unsupported(f"no method {name}")
     ms, ms_lr, pan = case.tensors("ms", "ms_lr", "pan", dtype="float64")
-    return {"fused": fuse(ms_lr, pan[None], name, {"compat": "authors-code"}, upsampled=ms)[None]}
+    settings = {"compat": "authors-code"} | ({"pan_gain": 0.2} if name == "bdsd-pc" else {})  # PRISMA
+    return {"fused": fuse(ms_lr, pan[None], name, settings, upsampled=ms)[None]}
 
 
 def _network(case: Case) -> dict:

@@ -58,6 +58,7 @@ class _GLP(Injection):
         variance = ((s["power"] - n * band.square()) / (n - 1)).clamp_min(0)
         return {
             "pan": mean[1],
+            "var_pan": spread[1, 1],
             "var_low": spread[2, 2],
             "var_equal": spread[3, 3],
             "cov_low_pan": spread[1, 2],
@@ -104,7 +105,7 @@ class HPMSettings(InjectionSettings):
     floor: float = setting(0.05, "the low-pass PAN is held at this share of the band's mean; 0: not held", ge=0, lt=1)
 
 
-class _HPM(_GLP):
+class HighPassModulation(_GLP):
     """High-pass modulation: F_b = M_b clip(P_b / P_Lb, 0, largest), with P_b = a_b P + c_b.
 
     Ratios break where a band is near zero or negative (water, shadow). There, values of M_b at or below zero are left
@@ -151,7 +152,7 @@ def _ones(tile: Tile) -> Tile:
     return Tile(data, tile.window, tile.inner, tile.valid, tile.info)
 
 
-class MTFGLPHPM(_HPM):
+class MTFGLPHPM(HighPassModulation):
     """MTF-GLP with high-pass modulation; the PAN is equalised to mean and standard deviation of each band.
 
     References
@@ -167,7 +168,7 @@ class MTFGLPHPM(_HPM):
         return slope, m["band"] - slope * m["pan"]
 
 
-class MTFGLPHPMR(_HPM):
+class MTFGLPHPMR(HighPassModulation):
     """MTF-GLP with high-pass modulation and regression.
 
     P_b = P + mean(M_b) / g_b - mean P with g_b = cov(M_b, P_L) / var(P_L).
