@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,28 +11,53 @@ from typing import Any
 
 from torchspectral.cli.options import OutPath
 from torchspectral.cli.show import finite, print_json
-from torchspectral.errors import BadSettings, OutputFailed, ProductNotFound, TorchspectralError
+from torchspectral.errors import BadSettings, Interrupted, OutputFailed, ProductNotFound, TorchspectralError
 
 
-def expand(inputs: Sequence[Path]) -> list[Path]:
-    """Products among files, folders and .txt lists; a folder that is itself a product stays one.
+class Inputs(list[Path]):
+    """Products that have been found already; `expand` leaves them alone."""
+
+
+def expand(inputs: Sequence[Path]) -> Inputs:
+    """Products among files, folders, .txt lists and STAC item collections; a folder that is itself a product stays one.
 
     Raises
     ------
     ProductNotFound
         A path or a listed path does not exist, or a folder holds no product.
+    UnsafeInput, BadSettings, BrokenProduct
+        A STAC item collection whose hrefs lead elsewhere, or that is damaged.
     """
-    found: list[Path] = []
+    if isinstance(inputs, Inputs):
+        return inputs
+    found = Inputs()
     for path in inputs:
         if not path.exists():
             raise ProductNotFound(f"{path} does not exist: check the path")
         if path.suffix.lower() in (".txt", ".lst") and path.is_file():
             found += _listed(path)
-        elif path.is_dir():
-            found += _in_folder(path)
         else:
-            found.append(path)
+            found += _products(path)
     return found
+
+
+def _products(path: Path) -> list[Path]:
+    if path.is_dir():
+        return _in_folder(path)
+    if path.suffix.lower() in (".json", ".geojson"):
+        return _items(path)
+    return [path]
+
+
+def _items(path: Path) -> list[Path]:
+    """Products of an item collection; of an item only where no reader opens the item itself."""
+    from torchspectral.io import is_product
+    from torchspectral.io.item_collections import products_of, read_items
+
+    items = read_items(path)
+    if items is None or (len(items) == 1 and is_product(path)):
+        return [path]
+    return products_of(path)
 
 
 def _listed(path: Path) -> list[Path]:
@@ -48,7 +75,7 @@ def _listed(path: Path) -> list[Path]:
         raise ProductNotFound(
             f"{path} lists {missing[0]}, which does not exist ({len(missing)} of {len(listed)} missing)"
         )
-    return listed
+    return [product for p in listed for product in _products(p)]
 
 
 def _in_folder(path: Path) -> list[Path]:
@@ -72,13 +99,14 @@ def is_folder(out: OutPath) -> bool:
 def outputs_for(inputs: Sequence[Path], out: OutPath, suffix: str, *, into_folder: bool = False) -> list[OutPath]:
     """Output of each input: `out` itself for one, ``out/STEM.suffix`` for several; without a suffix, a folder each.
 
+    Inputs of the same name in different folders get the name of their folder in front, ``out/FOLDER_STEM.suffix``.
     With `into_folder` a single input too gets its own file in `out` where that is a folder (verbs that make one
     value; for the others the folder itself is the output).
 
     Raises
     ------
     BadSettings
-        Several inputs and an output that looks like one file, or two inputs of the same name.
+        Several inputs and an output that looks like one file, or inputs that no name tells apart.
     """
     if len(inputs) == 1 and not (into_folder and is_folder(out)):
         return [out]
@@ -86,12 +114,35 @@ def outputs_for(inputs: Sequence[Path], out: OutPath, suffix: str, *, into_folde
         raise BadSettings(
             f"got {len(inputs)} inputs and one output file {out}: expected a folder, such as -o {out.stem}/"
         )
-    names = [OutPath(Path(out) / f"{_stem(p)}{suffix}") for p in inputs]
+    names = [OutPath(Path(out) / f"{stem}{suffix}") for stem in _stems(inputs)]
     for name in names:
         name.folder = not suffix
-    if len(set(names)) < len(names):
-        raise BadSettings("two inputs have the same name and would write the same output: run them apart")
     return names
+
+
+def _stems(inputs: Sequence[Path]) -> list[str]:
+    """A name for each input; never two that only differ by case."""
+    stems = [_stem(path) for path in inputs]
+    for above in (1, 2):
+        often = _often(stems)
+        if not often:
+            return stems
+        stems = [
+            "_".join([*path.resolve().parts[-1 - above : -1], _stem(path)]) if stem.lower() in often else stem
+            for path, stem in zip(inputs, stems, strict=True)
+        ]
+    often = _often(stems)
+    if often:
+        same = [str(p) for p, stem in zip(inputs, stems, strict=True) if stem.lower() in often]
+        raise BadSettings(
+            f"{' and '.join(same[:2])} have the same name and would write the same output {_stem(Path(same[0]))}: run "
+            "them apart"
+        )
+    return stems
+
+
+def _often(stems: Sequence[str]) -> set[str]:
+    return {stem for stem, count in Counter(s.lower() for s in stems).items() if count > 1}
 
 
 def _stem(path: Path) -> str:
@@ -106,15 +157,20 @@ def run_batch(
     work: Callable[[Path, OutPath], Any],
     *,
     skip_existing: bool = False,
+    resume: bool = False,
     as_json: bool = False,
     into_folder: bool = False,
 ) -> None:
     """Call `work(input, output)` for each input; one failure does not stop the others.
 
+    With `resume` several inputs go on where they were stopped: finished outputs are skipped, as with `skip_existing`.
+
     Raises
     ------
     TorchspectralError
         At the end, when some failed; with one input, its own error.
+    Interrupted
+        Stopped by the user; what is finished stays.
     """
     from torchspectral.cli.show import print_result
 
@@ -127,12 +183,75 @@ def run_batch(
         with _folder(out if targets[0] != out else None):
             print_result(work(paths[0], targets[0]), as_json)
         return
+
+    def one(number: int) -> dict[str, Any]:
+        line = {"input": str(paths[number]), "output": str(targets[number])}
+        if (skip_existing or resume) and _is_done(targets[number]):
+            return {**line, "status": "skipped"}
+        report = work(paths[number], targets[number]).report.as_dict()
+        return {**line, "status": "done", "report": report}
+
     with _folder(out):
-        failed = _each(paths, targets, work, skip_existing)
+        each(paths, one, lambda number: {"input": str(paths[number]), "output": str(targets[number])})
+
+
+def each(
+    paths: Sequence[Path],
+    one: Callable[[int], dict[str, Any] | None],
+    named: Callable[[int], dict[str, Any]],
+    say: Callable[[dict[str, Any]], None] = print_json,
+) -> None:
+    """Run `one(number)` for each path and `say` the line that it gives, if any; `named` starts that of a failure.
+
+    Raises
+    ------
+    TorchspectralError
+        At the end, when some failed.
+    Interrupted
+        Stopped by the user.
+    """
+    failed: list[str] = []
+    started = time.monotonic()
+    for number, path in enumerate(paths):
+        _tell(number, len(paths), path, len(failed), started)
+        try:
+            line = one(number)
+        except (KeyboardInterrupt, Interrupted) as stop:
+            said = f" ({stop})" if str(stop) else ""
+            raise Interrupted(
+                f"stopped at {path.name}{said}: {number - len(failed)} of {len(paths)} inputs are finished and kept; the "
+                "same command with --skip-existing goes on"
+            ) from None
+        except TorchspectralError as error:
+            line = {**named(number), "status": "failed", "error": f"{type(error).__name__}: {error}"}
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # one bad granule must not cost the night's other hundred
+            said = f"this is a bug in torchspectral: {type(error).__name__}: {error} (run it alone with --debug)"
+            line = {**named(number), "status": "failed", "error": said}
+        if line is not None:
+            if line.get("status") == "failed":
+                failed.append(str(path))
+            say(finite(line))
     if failed:
         raise TorchspectralError(
             f"{len(failed)} of {len(paths)} inputs failed: {', '.join(failed[:5])}{' ...' if len(failed) > 5 else ''}"
         )
+
+
+def _tell(number: int, count: int, path: Path, failed: int, started: float) -> None:
+    """A line over all inputs, on a terminal."""
+    import sys
+
+    if not sys.stderr.isatty():
+        return
+    import typer
+
+    left = ""
+    if number:
+        minutes = (time.monotonic() - started) / number * (count - number) / 60
+        left = f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
+    typer.echo(f"[{number + 1}/{count}{f', {failed} failed' if failed else ''}{left}] {path.name}", err=True)
 
 
 @contextmanager
@@ -149,25 +268,6 @@ def _folder(out: Path | None) -> Iterator[None]:
     finally:
         if out is not None and made and not any(out.iterdir()):
             out.rmdir()
-
-
-def _each(
-    paths: Sequence[Path], targets: Sequence[OutPath], work: Callable[[Path, OutPath], Any], skip_existing: bool
-) -> list[str]:
-    """Run all; returns the inputs that failed."""
-    failed: list[str] = []
-    for path, target in zip(paths, targets, strict=True):
-        line: dict[str, Any] = {"input": str(path), "output": str(target)}
-        if skip_existing and _is_done(target):
-            print_json({**line, "status": "skipped"})
-            continue
-        try:
-            result = work(path, target)
-            print_json(finite({**line, "status": "done", "report": result.report.as_dict()}))
-        except TorchspectralError as error:
-            failed.append(str(path))
-            print_json({**line, "status": "failed", "error": f"{type(error).__name__}: {error}"})
-    return failed
 
 
 def _is_done(target: OutPath) -> bool:

@@ -93,7 +93,8 @@ def _of_run(values: Mapping[str, Any], verb: str, path: Path) -> dict[str, Any]:
         found["settings"] = _plain("settings", values["settings"], base=0)
     for role, file in (values.get("inputs") or {}).items():
         for name in _ROLES.get(role, (role,)):
-            if isinstance(file, str) and Path(file).exists():
+            files = file if isinstance(file, list) else [file]
+            if all(isinstance(f, str) and Path(f).exists() for f in files):
                 found[name] = file
     return found
 

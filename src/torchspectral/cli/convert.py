@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,11 +38,32 @@ def convert(
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="Stored numbers: float32, or int16 for scaled integers.")
     ] = None,
-    keep_geometry: Annotated[bool, typer.Option("--keep-geometry", help="Do not orthorectify a swath.")] = False,
+    keep_geometry: Annotated[
+        bool,
+        typer.Option("--keep-geometry/--ortho", "--no-ortho", help="Leave a swath as the sensor saw it; or map it."),
+    ] = False,
+    crs: Annotated[str | None, typer.Option("--crs", help="CRS of the output, such as EPSG:32633.")] = None,
+    resolution: Annotated[
+        float | None, typer.Option("--resolution", help="Pixel size in units of the output CRS.")
+    ] = None,
+    resampling: Annotated[
+        str | None,
+        typer.Option("--resampling", help="To another grid by: nearest or bilinear.", show_default="nearest"),
+    ] = None,
+    mosaic: Annotated[bool, typer.Option("--mosaic", help="Lay all inputs together in one output.")] = False,
+    rule: Annotated[
+        str,
+        typer.Option("--rule", help="Where tiles of a mosaic overlap: first, last, mean, min, max, median or center."),
+    ] = "first",
+    stac: Annotated[bool, typer.Option("--stac", help="Also write a STAC item, OUT.stac.json.")] = False,
+    acquired: Annotated[
+        str | None, typer.Option("--acquired", help="Time for the item, where the product has none (ISO 8601).")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", help="Processes (ENVI outputs).", min=1)] = 1,
     overwrite: Overwrite = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a half-done output (ENVI; others start again).")
+        bool,
+        typer.Option("--resume", help="Go on: finished outputs of several are skipped, half-done ENVI is continued."),
     ] = False,
     skip_existing: SkipExisting = False,
     dry_run: DryRun = False,
@@ -52,53 +74,129 @@ def convert(
 
     Example: torchspectral convert scene.tif -o scene.zarr --bands good
     """
-    from torchspectral.cli.batch import expand, outputs_for, run_batch
+    from torchspectral.cli.batch import Inputs, expand, is_folder, outputs_for, run_batch
     from torchspectral.cli.show import print_json, progress_bar
     from torchspectral.cli.verb import remember_inputs
     from torchspectral.engine.convert import convert as run
     from torchspectral.errors import BadSettings
+    from torchspectral.geo import crop
+    from torchspectral.geo.grids import parse_crs
 
     suffix = "." + to.lower().lstrip(".")
     if suffix not in (".tif", ".zarr", ".hdr"):
         raise BadSettings(f"got --to {to!r}, expected tif, zarr or hdr")
+    parse_crs(crs)
+    if not mosaic and rule != "first":
+        raise BadSettings(f"got --rule {rule} without --mosaic: it says what stands where tiles of a mosaic overlap")
+    if not stac and acquired is not None:
+        raise BadSettings("got --acquired without --stac: it is the time of a STAC item")
     paths = expand(scenes)
+    if mosaic and is_folder(output):
+        output = OutPath(output / f"mosaic{suffix}")
+
+    def opened() -> Any:
+        chosen = None if mask != "clear" else mask
+        computed = resample is not None or dtype is not None
+        return open_mosaic(
+            paths, rule, resampling=resampling, crs=crs, resolution=resolution, mask=chosen, raw=not computed
+        )
+
     if dry_run:
-        plan = {"bands": bands, "bbox": bbox, "resample": resample, "mask": mask, "dtype": dtype}
+        plan: dict[str, Any] = {"bands": bands, "bbox": bbox, "resample": resample, "mask": mask, "dtype": dtype}
+        moves: dict[str, Any] = {"crs": crs, "resolution": resolution, "resampling": resampling}
+        if mosaic:
+            plan |= {"rule": rule, "inputs": [str(p) for p in paths]}
+            cube = opened() if bbox is None else crop(opened(), bbox)
+            print_json(_plan(cube, paths[0], output, {**plan, **moves}, overwrite or resume))
+            return
         for source, target in zip(paths, outputs_for(paths, output, suffix, into_folder=True), strict=True):
-            print_json(_plan(source, target, plan, overwrite or resume))
+            cube = _on_map(source, bbox, keep_geometry, moves)
+            print_json(_plan(cube, source, target, {**plan, **moves}, overwrite or resume))
         return
 
     def work(source: Path, target: OutPath) -> Any:
-        with progress_bar(source.name) as progress:
+        moves: dict[str, Any] = (
+            {} if mosaic else {"crs": crs, "resolution": resolution, "resampling": resampling or "nearest"}
+        )
+        with progress_bar("mosaic" if mosaic else source.name) as progress:
             result = run(
-                source,
+                opened() if mosaic else source,
                 target,
                 bands=parse_bands(bands),
                 bbox=bbox,
                 resample=resample,
-                mask=mask,
+                mask=None if mosaic and mask == "clear" else mask,
                 dtype=dtype,
                 orthorectify=not keep_geometry,
+                stac=stac,
+                acquired=acquired,
                 workers=workers,
                 overwrite=overwrite,
                 resume=resume,
                 progress=progress,
+                **moves,
             )
-        remember_inputs(result, {"product": source}, {})
+        told: dict[str, Any] = {"mosaic": True, "rule": rule, "crs": crs, "resolution": resolution, "mask": mask}
+        told = {k: v for k, v in {**told, "resampling": resampling}.items() if v is not None} if mosaic else {}
+        remember_inputs(result, {"product": list(paths) if mosaic else source}, told)
         return result
 
-    run_batch(paths, output, suffix, work, skip_existing=skip_existing, as_json=as_json, into_folder=True)
+    inputs = Inputs(paths[:1]) if mosaic else paths
+    run_batch(
+        inputs, output, suffix, work, skip_existing=skip_existing, resume=resume, as_json=as_json, into_folder=True
+    )
 
 
-def _plan(source: Path, target: Path, options: dict[str, Any], replace: bool) -> dict[str, Any]:
+def open_mosaic(
+    paths: Sequence[Path],
+    rule: str,
+    *,
+    resampling: str | None = None,
+    crs: str | None = None,
+    resolution: float | None = None,
+    mask: str | None = None,
+    raw: bool = True,
+) -> Any:
+    """The products on one grid, lazily; as stored where nothing is computed and all are stored alike.
+
+    Raises
+    ------
+    GridMismatch, BandMismatch, BadSettings
+        As `geo.mosaic`.
+    """
+    from torchspectral.cube import is_packed
+    from torchspectral.geo import mosaic
+    from torchspectral.io import open_product
+    from torchspectral.io.masks import apply_mask, clear_mask
+
+    raw = raw and rule in ("first", "last", "center") and resampling in (None, "nearest")
+    cubes = [open_product(path, raw=raw) for path in paths]
+    if raw and len({str(c.attrs["packing"]) if is_packed(c) else "" for c in cubes}) > 1:
+        cubes = [open_product(path) for path in paths]
+    if mask is not None:
+        cubes = [apply_mask(cube, clear_mask(path)[0]) for cube, path in zip(cubes, paths, strict=True)]
+    return mosaic(cubes, rule, resampling=resampling, crs=crs, resolution=resolution)
+
+
+def _on_map(source: Path, bbox: Any, keep_geometry: bool, moves: dict[str, Any]) -> Any:
+    """The product where it will lie, for a plan."""
+    from torchspectral.geo import grid_of, to_map
+    from torchspectral.io import open_product
+
+    cube = open_product(source, bbox=bbox)
+    if keep_geometry and grid_of(cube).kind == "swath":
+        return cube
+    given = {name: value for name, value in moves.items() if value is not None}
+    return to_map(cube, **given) if given else cube
+
+
+def _plan(cube: Any, source: Path, target: Path, options: dict[str, Any], replace: bool) -> dict[str, Any]:
     """What would be written, with everything checked that costs no pixels."""
     from torchspectral.errors import OutputExists
-    from torchspectral.io import open_product
     from torchspectral.io.masks import clear_mask
     from torchspectral.io.opening import band_indices
     from torchspectral.spectra import resample
 
-    cube = open_product(source, bbox=options["bbox"])
     if options["mask"]:
         clear_mask(source if options["mask"] == "clear" else options["mask"])
     chosen = parse_bands(options["bands"])

@@ -18,33 +18,38 @@ def info(
 
     Example: torchspectral info scene.tif --stats
     """
-    from torchspectral.cli.batch import expand
+    from torchspectral.cli.batch import each, expand
     from torchspectral.cli.show import facts, finite, print_json, progress_bar, table
-    from torchspectral.errors import TorchspectralError
     from torchspectral.io import band_statistics, describe, open_product
 
     paths = expand(scenes)
-    failed: list[str] = []
-    for path in paths:
-        try:
-            known: dict[str, Any] = {"path": str(path), **describe(path)}
-            rows: list[dict[str, Any]] = []
-            if stats:
-                with progress_bar(path.name) as progress:
-                    rows = band_statistics(open_product(path), progress=progress)
-        except TorchspectralError as error:
-            if len(paths) == 1:
-                raise
-            failed.append(str(path))
-            known, rows = {"path": str(path), "error": f"{type(error).__name__}: {error}"}, []
+
+    def one(number: int) -> None:
+        path = paths[number]
+        known: dict[str, Any] = {"path": str(path), **describe(path)}
+        rows: list[dict[str, Any]] = []
+        if stats:
+            with progress_bar(path.name) as progress:
+                rows = band_statistics(open_product(path), progress=progress)
         if as_json:
             print_json(finite({**known, **({"stats": rows} if rows else {})}))
-            continue
+            return
         facts({k: v for k, v in known.items() if v not in (None, "", [], {})})
         if rows:
             typer.echo("")
             table(rows)
         if len(paths) > 1:
             typer.echo("")
-    if failed:
-        raise TorchspectralError(f"{len(failed)} of {len(paths)} products failed: {', '.join(failed[:5])}")
+
+    if len(paths) == 1:
+        one(0)
+        return
+
+    def failure(line: dict[str, Any]) -> None:
+        if as_json:
+            print_json(line)
+        else:
+            facts({k: v for k, v in line.items() if k != "status"})
+            typer.echo("")
+
+    each(paths, one, lambda number: {"path": str(paths[number])}, failure)

@@ -55,7 +55,7 @@ def run_verb(
         remember(result, {"cube": source, **given}, engine, weights)
         return result
 
-    run_batch(paths, output, suffix, work, skip_existing=skip_existing, as_json=as_json)
+    run_batch(paths, output, suffix, work, skip_existing=skip_existing, resume=engine.resume, as_json=as_json)
 
 
 def refuse_input_as_output(target: Path, sources: Sequence[Path]) -> None:
@@ -80,13 +80,16 @@ def remember(result: Any, inputs: Mapping[str, Path], engine: Engine, weights: s
     remember_inputs(result, inputs, {name: value for name, value in done.items() if value is not None})
 
 
-def remember_inputs(result: Any, inputs: Mapping[str, Path], options: Mapping[str, Any]) -> None:
+def remember_inputs(result: Any, inputs: Mapping[str, Path | list[Path]], options: Mapping[str, Any]) -> None:
     """Write the files that were opened, and options, into the report and the ``OUT.run.yaml`` files."""
     import yaml
 
     from torchspectral.io.writers.run_yaml import run_path
 
-    files = {role: str(path.resolve()) for role, path in inputs.items()}
+    files = {
+        role: [str(p.resolve()) for p in path] if isinstance(path, list) else str(path.resolve())
+        for role, path in inputs.items()
+    }
     result.report.inputs = {**result.report.inputs, **files}
     result.report.options = {**result.report.options, **options}
     for path in {run_path(p) for p in result.paths.values()}:

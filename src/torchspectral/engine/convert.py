@@ -243,7 +243,7 @@ def _name_of(product: Any) -> str:
 
 
 def _given(**options: Any) -> dict[str, Any]:
-    defaults = {"bands": "all", "orthorectify": True}
+    defaults = {"bands": "all", "orthorectify": True, "resampling": "nearest", "stac": False}
     found: dict[str, Any] = {}
     for name, value in options.items():
         if isinstance(value, (str, bool, int, float)):

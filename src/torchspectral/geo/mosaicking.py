@@ -171,7 +171,8 @@ def mosaic(
         _same_bands(cubes[0], cube, number)
     if resampling is None:
         checked = [
-            map_grid(cube, f"cube {number}", "or give resampling=") for number, cube in enumerate(cubes, start=1)
+            map_grid(cube, f"cube {number}", "or give resampling= (--resampling nearest)")
+            for number, cube in enumerate(cubes, start=1)
         ]
         lead = checked[0]
     else:
@@ -182,7 +183,8 @@ def mosaic(
         difference = _difference(lead, grid)
         if difference is not None:
             raise GridMismatch(
-                f"cube {number + 1} does not fit cube 1: {difference}; give resampling= or align it first"
+                f"cube {number + 1} does not fit cube 1: {difference}; give resampling= "
+                "(--resampling nearest) or align it first"
             )
         col, row = to_pixels(lead.transform, *to_ground(grid.transform, 0, 0))
         places.append((round(float(row)), round(float(col))))
