@@ -50,7 +50,18 @@ def _hyperpnn(bands: int) -> dict[str, Any]:
     return dict(HyperPNNNetwork(bands).state_dict())
 
 
+def _r_pnn(bands: int) -> dict[str, Any]:
+    from torchspectral.sharpening.zero_shot.networks import RPNNNetwork
+
+    torch.manual_seed(0)
+    return dict(RPNNNetwork().state_dict())
+
+
 SPECIAL: dict[tuple[str, str], Special] = {
+    ("sharpening", "r-pnn"): Special(settings={"first_iterations": 2, "most_iterations": 2}, state=_r_pnn),
+    ("sharpening", "rho-pnn"): Special(
+        settings={"ensemble": 2, "ensemble_epochs": 1, "epochs": 2, "sharpenings": 1, "eta": 0.0}
+    ),
     ("sharpening", "hyperpnn"): Special(state=_hyperpnn),
     ("classification", "sam"): Special(roles=("library",)),
     ("unmixing", "fcls"): Special(roles=("library",)),
