@@ -9,11 +9,13 @@ import numpy as np
 import torch
 import xarray as xr
 
+from torchspectral.engine.device import parse_device
 from torchspectral.errors import BandMismatch, UnknownName, closest
 from torchspectral.learn.recipe import Batch, Recipe, Scene, TrainingSettings, common_bands
 from torchspectral.ops.interpolate import check_ratio, interpolation_halo
-from torchspectral.ops.mtf import kernel_size
+from torchspectral.ops.mtf import HS_GAIN, kernel_size
 from torchspectral.settings import setting
+from torchspectral.sharpening.deep.prior_fit import PriorPlan, PriorScene, prior_image
 from torchspectral.sharpening.protocol import wald_pairs
 
 
@@ -83,14 +85,18 @@ class SharpeningRecipe(Recipe):
         """Bands and widths of the network."""
         return {"bands": len(self.index), **{name: getattr(self.settings, name) for name in self.constructor}}
 
-    def pairs(self, scene: Scene) -> dict[str, np.ndarray]:
-        """Truth, interpolated degraded image and PAN on the fine grid."""
+    def made(self, scene: Scene) -> dict[str, np.ndarray]:
+        """All images of the pairs, (1, band, y, x) each, see `wald_pairs`."""
         pan = None
         if isinstance(scene, xr.Dataset):
             pan, scene = scene.get("pan"), scene["cube"]
-        made = wald_pairs(
+        return wald_pairs(
             scene.isel(band=self.index), self.multiple, pan=pan, gain=self.gain, mtf_gain=self.settings.mtf_gain
         )
+
+    def pairs(self, scene: Scene) -> dict[str, np.ndarray]:
+        """Truth, interpolated degraded image and what the network is called with."""
+        made = self.made(scene)
         return {role: made[role][0] for role in dict.fromkeys(("target", "upsampled", *self.network_inputs))}
 
     def distance(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -184,8 +190,117 @@ class HyperDSNetRecipe(SharpeningRecipe):
     scaled: ClassVar[tuple[str, ...]] = ("target", "pan", "upsampled", "hs")
 
 
+class PriorTraining(SharpeningTraining):
+    """Settings of the training of a network behind a deep prior; the prior is fitted once on each piece of ground."""
+
+    features: int = setting(64, "channels of the network", ge=1)
+    prior_iterations: int = setting(1500, "optimiser steps of the prior", ge=1)
+    prior_rate: float = setting(1e-3, "learning rate of the prior", gt=0)
+    prior_channels: int = setting(128, "channels of the prior's network", ge=1)
+    prior_seed: int = setting(0, "of the prior's noise and first weights", ge=0)
+    prior_device: str = setting("cpu", "where the prior is fitted: auto, cpu, cuda or cuda:N")
+    prior_clip: bool = setting(True, "keep the prior within 0..1 of the working scale, as the authors do")
+
+
+class PriorRecipe(SharpeningRecipe):
+    """A network that corrects a deep prior: mean absolute difference.
+
+    The pairs hold what the prior draws of each degraded piece of ground, which takes the longest part of the training.
+    """
+
+    Settings: ClassVar[type[TrainingSettings]] = PriorTraining
+    network_inputs: ClassVar[tuple[str, ...]] = ("pan", "prior")
+    scaled: ClassVar[tuple[str, ...]] = ("target", "pan", "upsampled", "prior")
+
+    def plan(self) -> PriorPlan:
+        """How the prior is fitted."""
+        raise NotImplementedError
+
+    def distance(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Mean absolute difference."""
+        return torch.nn.functional.l1_loss(out, target)
+
+    def made(self, scene: Scene) -> dict[str, np.ndarray]:
+        """The pairs, with the prior of the degraded image."""
+        arrays = super().made(scene)
+        hole = np.isnan(arrays["hs"]).any(1, keepdims=True)
+        device = parse_device(self.settings.prior_device)
+        low, pan = (torch.from_numpy(np.nan_to_num(arrays[role])).to(device) for role in ("hs", "pan"))
+        known = PriorScene(low, pan, torch.from_numpy(~hole).to(low))
+        prior = prior_image(self.plan(), known, self.settings.prior_seed)
+        arrays["prior"] = (prior.clamp(0, 1) if self.settings.prior_clip else prior).cpu().numpy()
+        return arrays
+
+
+class DHPDARNTraining(PriorTraining):
+    """Settings of the training of DHP-DARN (the benchmark: 1500 epochs)."""
+
+    learning_rate: float = setting(1e-3, "learning rate", gt=0)
+    prior_iterations: int = setting(10_000, "optimiser steps of the prior", ge=1)
+    prior_rate: float = setting(1e-2, "learning rate of the prior", gt=0)
+
+
+class DHPDARNRecipe(PriorRecipe):
+    """DARN behind a deep hyperspectral prior."""
+
+    Settings: ClassVar[type[TrainingSettings]] = DHPDARNTraining
+    method: ClassVar[str] = "dhp-darn"
+    model: ClassVar[str] = "dhp-darn"
+
+    def plan(self) -> PriorPlan:
+        """DHP."""
+        s = self.settings
+        return PriorPlan(
+            "dhp", s.prior_iterations, s.prior_rate, channels=s.prior_channels, mtf_gain=s.mtf_gain or HS_GAIN
+        )
+
+
+class DIPHyperKiteTraining(PriorTraining):
+    """Settings of the training of DIP-HyperKite (the benchmark: 2500 epochs, the rate a tenth each 1000)."""
+
+    batch: int = setting(2, "patches in a step, over all devices", ge=1)
+    learning_rate: float = setting(1e-3, "learning rate", gt=0)
+    weight_decay: float = setting(1e-4, "weight decay (L2)", ge=0)
+    decay: str = setting(
+        "step",
+        "learning rate over the steps: a tenth after each 40 percent of them (step), constant, or cosine down to a "
+        "hundredth",
+        pattern="^(step|constant|cosine)$",
+    )
+    features: int = setting(32, "channels of the first level; twice and four times as many on the next", ge=1)
+    prior_drop: int = setting(1300, "step after which the prior's learning rate is a tenth; 0: never", ge=0)
+    prior_pan_weight: float = setting(0.6, "weight of the PAN in the prior's loss", ge=0)
+
+
+class DIPHyperKiteRecipe(PriorRecipe):
+    """HyperKite behind a deep image prior."""
+
+    Settings: ClassVar[type[TrainingSettings]] = DIPHyperKiteTraining
+    method: ClassVar[str] = "dip-hyperkite"
+    model: ClassVar[str] = "dip-hyperkite"
+
+    def plan(self) -> PriorPlan:
+        """DIP."""
+        s = self.settings
+        return PriorPlan(
+            "dip",
+            s.prior_iterations,
+            s.prior_rate,
+            drop=s.prior_drop,
+            pan_weight=s.prior_pan_weight,
+            channels=s.prior_channels,
+        )
+
+    def schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
+        """A tenth after 40 % of the steps, and again after 80 %: 1000 of the benchmark's 2500 epochs."""
+        if self.settings.decay != "step":
+            return super().schedule(optimiser)
+        return torch.optim.lr_scheduler.StepLR(optimiser, max(1, round(0.4 * self.settings.steps)), 0.1)
+
+
 _RECIPES: dict[str, type[Recipe]] = {
-    recipe.method: recipe for recipe in (HyperPNNRecipe, HSpeNetRecipe, HyperDSNetRecipe)
+    recipe.method: recipe
+    for recipe in (HyperPNNRecipe, HSpeNetRecipe, HyperDSNetRecipe, DHPDARNRecipe, DIPHyperKiteRecipe)
 }
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 
 from torchspectral.errors import BandMismatch
+from torchspectral.settings import Settings, setting
+from torchspectral.sharpening.deep.prior_fit import PriorPlan
+from torchspectral.sharpening.deep.prior_method import PriorNetwork, PriorSettings
 
 BLOCKS = 4
 
@@ -78,3 +84,38 @@ class DARNNetwork(nn.Module):
             x = self.get_submodule(f"CSA{number}")(x)
         out: torch.Tensor = self.RRN(x)
         return out + pan
+
+
+class DHPDARNSettings(PriorSettings):
+    """Settings of DHP-DARN."""
+
+    iterations: int = setting(10_000, "optimiser steps of the prior, on each scene", ge=1)
+    learning_rate: float = setting(1e-2, "learning rate of the prior", gt=0)
+    mtf_gain: float = setting(
+        0.0, "amplitude of the sensor's MTF at Nyquist; 0: the sensor's own, 0.3 where unknown", ge=0, lt=1
+    )
+    compat: Literal["", "authors-code"] = setting("", "'authors-code': unnormalised MTF kernels")
+
+
+class DHPDARN(PriorNetwork):
+    """Draw a deep hyperspectral prior of the scene, then add the PAN and what a trained DARN predicts from both.
+
+    Needs weights for exactly the bands of the scene, in order.
+    """
+
+    Settings: ClassVar[type[Settings]] = DHPDARNSettings
+    name: ClassVar[str] = "dhp-darn"
+    network: ClassVar[type[nn.Module]] = DARNNetwork
+    sizes: ClassVar[Mapping[str, tuple[str, int]]] = {"bands": ("RRN.weight", 0), "features": ("FEN.weight", 0)}
+
+    def plan(self) -> PriorPlan:
+        """DHP, held against the coarse image only."""
+        s = self.settings
+        return PriorPlan(
+            "dhp",
+            s.iterations,
+            s.learning_rate,
+            channels=s.channels,
+            mtf_gain=s.mtf_gain or self.known_mtf,
+            as_authors=bool(s.compat),
+        )

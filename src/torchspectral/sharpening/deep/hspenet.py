@@ -10,7 +10,7 @@ from torch import nn
 
 from torchspectral.engine.method import Size
 from torchspectral.errors import BandMismatch
-from torchspectral.sharpening.deep.trained import TrainedNetwork, layer
+from torchspectral.sharpening.deep.trained import InterpolatedNetwork, layer
 
 DENSE = 5
 """Layers whose outputs are all handed on."""
@@ -69,7 +69,7 @@ class HSpeNetNetwork(nn.Module):
         return out + upsampled
 
 
-class HSpeNet(TrainedNetwork):
+class HSpeNet(InterpolatedNetwork):
     """Sharpen with a trained HSpeNet: interpolate, then add what the network predicts.
 
     Needs weights for exactly the bands of the scene, in order.

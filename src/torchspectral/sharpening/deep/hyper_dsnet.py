@@ -11,7 +11,7 @@ from torch import nn
 
 from torchspectral.engine.method import Size, Source, State, Tile
 from torchspectral.errors import BandMismatch
-from torchspectral.sharpening.deep.trained import Loaded, TrainedNetwork
+from torchspectral.sharpening.deep.trained import InterpolatedNetwork, Loaded
 from torchspectral.sharpening.injection import check_count, merge_sums
 
 LEVELS = 255
@@ -180,7 +180,7 @@ def variance_scaling(convolution: nn.Conv2d) -> None:
             convolution.bias.zero_()
 
 
-class HyperDSNet(TrainedNetwork):
+class HyperDSNet(InterpolatedNetwork):
     """Sharpen with a trained Hyper-DSNet.
 
     Two numbers of the whole image enter the network: the largest value of the smoothed PAN, which sets the levels of

@@ -10,7 +10,7 @@ from torch import nn
 
 from torchspectral.engine.method import Size
 from torchspectral.errors import BandMismatch
-from torchspectral.sharpening.deep.trained import TrainedNetwork, layer
+from torchspectral.sharpening.deep.trained import InterpolatedNetwork, layer
 
 
 class HyperPNNNetwork(nn.Module):
@@ -64,7 +64,7 @@ class HyperPNNNetwork(nn.Module):
         return out
 
 
-class HyperPNN(TrainedNetwork):
+class HyperPNN(InterpolatedNetwork):
     """Sharpen with a trained HyperPNN: interpolate, then predict.
 
     Needs weights for exactly the bands of the scene, in order.

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from torchspectral.engine.method import Size
 from torchspectral.errors import BandMismatch
+from torchspectral.settings import Settings, setting
+from torchspectral.sharpening.deep.prior_fit import PriorPlan
+from torchspectral.sharpening.deep.prior_method import PriorNetwork, PriorSettings
+from torchspectral.sharpening.deep.trained import Loaded
 
 SLOPE = 0.2
 REACH = 6
@@ -80,3 +88,72 @@ class KiteNetwork(nn.Module):
         x = act(self.dbn3, self.decoder3(torch.cat([half(x), t1], 1)))
         out: torch.Tensor = self.final_conv(x)
         return out + prior
+
+
+class DIPHyperKiteSettings(PriorSettings):
+    """Settings of DIP-HyperKite."""
+
+    drop: int = setting(1300, "step after which the prior's learning rate is a tenth; 0: never", ge=0)
+    pan_weight: float = setting(0.6, "weight of the PAN in the prior's loss", ge=0)
+    block: int = setting(100, "side of the pieces that HyperKite works on", unit="PAN pixel", ge=16)
+    compat: Literal["", "authors-code"] = setting(
+        "", "'authors-code': pieces without overlap (seams), and a prior half a PAN pixel off at even ratios"
+    )
+
+
+class DIPHyperKite(PriorNetwork):
+    """Draw a deep image prior of the scene, then add the residual that a trained HyperKite predicts.
+
+    HyperKite works on pieces of the scene at up to eight times the PAN's resolution. Pieces overlap by the reach of
+    its layers, so that the result is that of the whole image. Needs weights for exactly the bands of the scene, in
+    order.
+    """
+
+    Settings: ClassVar[type[Settings]] = DIPHyperKiteSettings
+    name: ClassVar[str] = "dip-hyperkite"
+    network: ClassVar[type[nn.Module]] = KiteNetwork
+    sizes: ClassVar[Mapping[str, tuple[str, int]]] = {
+        "bands": ("final_conv.weight", 0),
+        "features": ("encoder1.weight", 0),
+    }
+
+    def plan(self) -> PriorPlan:
+        """DIP, held against the coarse image and the PAN."""
+        s = self.settings
+        return PriorPlan(
+            "dip",
+            s.iterations,
+            s.learning_rate,
+            drop=s.drop,
+            pan_weight=s.pan_weight,
+            channels=s.channels,
+            as_authors=bool(s.compat),
+        )
+
+    def correct(self, network: Loaded, pan: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+        """Piece by piece; a piece at the right or bottom edge is not narrower than half of the others."""
+        out = torch.empty_like(prior)
+        margin = 0 if self.settings.compat else REACH
+        rows, cols = pan.shape[-2:]
+        for top, bottom in pieces(rows, self.settings.block):
+            for left, right in pieces(cols, self.settings.block):
+                up, down = max(top - margin, 0), min(bottom + margin, rows)
+                west, east = max(left - margin, 0), min(right + margin, cols)
+                part = network(pan[..., up:down, west:east], prior[..., up:down, west:east])
+                out[..., top:bottom, left:right] = part[..., top - up : bottom - up, left - west : right - west]
+        return out
+
+    def memory(self, size: Size) -> dict[str, int]:
+        """As for every prior, and HyperKite's features of one piece: 8 x 8 times its pixels, 640 values each."""
+        piece = (1.5 * self.settings.block + 2 * REACH) ** 2
+        rows, cols = size.rows * size.zoom, size.cols * size.zoom
+        needs = super().memory(size)
+        return needs | {"apply": needs["apply"] + int(4 * 64 * 640 * min(piece, rows * cols))}
+
+
+def pieces(size: int, side: int) -> list[tuple[int, int]]:
+    """Intervals of `side` that cover 0..size; a remainder below half a side joins the last."""
+    edges = list(range(0, size, side))
+    if len(edges) > 1 and size - edges[-1] < side / 2:
+        edges.pop()
+    return list(zip(edges, [*edges[1:], size], strict=True))

@@ -16,7 +16,7 @@ from torchspectral.ops.interpolate import ideal_interp, interpolation_halo
 from torchspectral.ops.mtf import HS_GAIN, mtf_kernel
 from torchspectral.settings import Settings, setting
 from torchspectral.sharpening.deep.moments import adam_state, fill_adam, fill_network, network_state
-from torchspectral.sharpening.deep.trained import widened
+from torchspectral.sharpening.deep.trained import narrowed, widened
 from torchspectral.sharpening.injection import Injection
 from torchspectral.sharpening.upsampled import Upsampled
 from torchspectral.sharpening.zero_shot.losses import (
@@ -211,10 +211,7 @@ class PCAZPNN(Method):
                 detail = network.detail(torch.cat([part, up.pan], 1))
             # The band that both blocks share comes from the second.
             out[:, index] = image[:, index] + torch.einsum("bk,nkyx->nbyx", axes, detail)
-        inner = wide.inner
-        top, left = (tile.inner.row - inner.row) * ratio, (tile.inner.col - inner.col) * ratio
-        height, width = tile.inner.height * ratio, tile.inner.width * ratio
-        return {"cube": out[..., top : top + height, left : left + width]}
+        return {"cube": narrowed(out, wide, tile)}
 
     def memory(self, size: Size) -> dict[str, int]:
         """Bytes of the features with their gradients and the float64 fields for `fit`, of three images for `apply`."""

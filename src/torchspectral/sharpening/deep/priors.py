@@ -37,8 +37,9 @@ def lanczos(factor: int, phase: float, support: int = 2) -> np.ndarray:
 
 
 def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Conv2d:
-    mode = "reflect" if size > 1 else "zeros"
-    return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, padding_mode=mode)
+    if size == 1:
+        return nn.Conv2d(inputs, outputs, 1, stride)
+    return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, padding_mode="reflect")
 
 
 class _Strided(nn.Module):

@@ -23,62 +23,37 @@ def layer(inputs: int, outputs: int, size: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, size, padding=size // 2, padding_mode="reflect" if size > 1 else "zeros")
 
 
-class TrainedSettings(Settings):
+class GainSettings(Settings):
     """Settings that every trained network has."""
 
     gain: float = setting(65536.0, "values are divided by it for the network; 65536 for PRISMA counts", gt=0)
-    border: Literal["symmetric", "wrap"] = setting(
-        "symmetric", "border of the interpolator: symmetric, or wrap as in the benchmark"
-    )
 
 
 class TrainedNetwork(Method):
-    """Base of the methods whose network comes with weights: interpolate, then predict.
+    """Base of the methods whose network comes with weights.
 
     Subclasses name the method and its network, and say how the sizes of the network are read off its weights. They
     need weights for exactly the bands of the scene, in order.
     """
 
-    Settings: ClassVar[type[Settings]] = TrainedSettings
+    Settings: ClassVar[type[Settings]] = GainSettings
     inputs = (Input("cube"), Input("pan", ratio="finer"))
     outputs = (Output("cube", grid="pan"),)
-    scope = Scope.LOCAL
     name: ClassVar[str] = ""
     network: ClassVar[type[nn.Module]] = nn.Module
     sizes: ClassVar[Mapping[str, tuple[str, int]]] = {}
     """Constructor argument to a tensor of the weights and the axis whose length it is; ``bands`` is one."""
-    reach: ClassVar[int] = 0
-    """Fine pixels that the network looks over an edge."""
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
         self.scale = Scale("fixed", gain=self.settings.gain)
-        if self.settings.border == "wrap":
-            self.scope = Scope.SCENE
         self._built: tuple[tuple[int, ...], nn.Module] | None = None
 
     def prepare(self, info: SceneInfo) -> None:
-        """Set the halo: the interpolator's and the network's."""
+        """Refuse scenes that a 3 x 3 layer cannot stand."""
         ratio = Injection.check_ratio(info)
         if min(info.shape) * ratio < 2:
             raise BadInput(f"got a scene of {info.shape[0]} x {info.shape[1]} pixels, expected more for a 3 x 3 layer")
-        self.halo = interpolation_halo(ratio) + -(-self.reach // ratio)
-
-    def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
-        """Predict the core of a tile."""
-        # The network sees the core and a margin, not the whole halo of the interpolator.
-        wide = widened(tile, -(-self.reach // tile.info.ratio["pan"]))
-        up = Upsampled(wide, self.settings.border)
-        with torch.no_grad():
-            out = self.predict(Loaded(self, state, tile["cube"]), up.pan, up.image(), state)
-        zoom, inner = up.ratio, wide.inner
-        top, left = (tile.inner.row - inner.row) * zoom, (tile.inner.col - inner.col) * zoom
-        height, width = tile.inner.height * zoom, tile.inner.width * zoom
-        return {"cube": out[..., top : top + height, left : left + width]}
-
-    def predict(self, network: Loaded, pan: torch.Tensor, upsampled: torch.Tensor, state: State) -> torch.Tensor:
-        """Sharp image (n, band, y, x) from the PAN and the interpolated image of the same pixels."""
-        return network(pan, upsampled)
 
     def built(self, arguments: Mapping[str, int]) -> nn.Module:
         """The network without weights, in evaluation mode."""
@@ -111,6 +86,47 @@ class TrainedNetwork(Method):
                 )
             found[argument] = int(tensor.shape[axis])
         return found
+
+
+class TrainedSettings(GainSettings):
+    """Settings of the networks that start from the interpolated image."""
+
+    border: Literal["symmetric", "wrap"] = setting(
+        "symmetric", "border of the interpolator: symmetric, or wrap as in the benchmark"
+    )
+
+
+class InterpolatedNetwork(TrainedNetwork):
+    """Base of the networks that start from the interpolated image and look a few pixels around."""
+
+    Settings: ClassVar[type[Settings]] = TrainedSettings
+    scope = Scope.LOCAL
+    reach: ClassVar[int] = 0
+    """Fine pixels that the network looks over an edge."""
+
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        if self.settings.border == "wrap":
+            self.scope = Scope.SCENE
+
+    def prepare(self, info: SceneInfo) -> None:
+        """Set the halo: the interpolator's and the network's."""
+        super().prepare(info)
+        ratio = int(info.ratio["pan"])
+        self.halo = interpolation_halo(ratio) + -(-self.reach // ratio)
+
+    def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
+        """Predict the core of a tile."""
+        # The network sees the core and a margin, not the whole halo of the interpolator.
+        wide = widened(tile, -(-self.reach // tile.info.ratio["pan"]))
+        up = Upsampled(wide, self.settings.border)
+        with torch.no_grad():
+            out = self.predict(Loaded(self, state, tile["cube"]), up.pan, up.image(), state)
+        return {"cube": narrowed(out, wide, tile)}
+
+    def predict(self, network: Loaded, pan: torch.Tensor, upsampled: torch.Tensor, state: State) -> torch.Tensor:
+        """Sharp image (n, band, y, x) from the PAN and the interpolated image of the same pixels."""
+        return network(pan, upsampled)
 
 
 class Loaded:
@@ -158,3 +174,10 @@ def widened(tile: Tile, margin: int) -> Tile:
     right = min(inner.col + inner.width + margin, window.col + window.width)
     core = type(inner)(top, left, bottom - top, right - left)
     return Tile(tile.data, window, core, tile.valid, tile.info)
+
+
+def narrowed(image: torch.Tensor, wide: Tile, tile: Tile) -> torch.Tensor:
+    """The core of `tile` on the PAN's grid, cut out of an image of the core of `wide`."""
+    zoom, inner = image.shape[-1] // wide.inner.width, wide.inner
+    top, left = (tile.inner.row - inner.row) * zoom, (tile.inner.col - inner.col) * zoom
+    return image[..., top : top + tile.inner.height * zoom, left : left + tile.inner.width * zoom]
