@@ -1,0 +1,208 @@
+"""Fast-eigen: denoise the few eigen-images of a scene in units of its noise, all by one block matching."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from statistics import median
+from typing import Any, Literal
+
+import torch
+
+from torchspectral.engine.method import (
+    BandRule,
+    Input,
+    Method,
+    Output,
+    Round,
+    SceneInfo,
+    Scope,
+    Size,
+    Source,
+    State,
+    Tile,
+)
+from torchspectral.errors import BadInput, BandMismatch
+from torchspectral.ops.block_matching import match_patches
+from torchspectral.ops.collaborative import collaborative_filter
+from torchspectral.ops.gram import covariance
+from torchspectral.restoration.robust import outlier_share, robust_rounds
+from torchspectral.restoration.subspace import eigen_state
+from torchspectral.settings import Settings, setting
+
+LEAST_SHARE = 0.005
+"""Share of outlying values above which the robust loop is taken by itself."""
+
+
+class FastEigenSettings(Settings):
+    """Fast-eigen."""
+
+    rank: int | None = setting(None, "eigen-images to keep; None: those above what noise alone would have", ge=1)
+    robust: Literal["auto", "on", "off"] = setting(
+        "auto", "whether stripes, dead columns and single outliers are modelled; auto: where more than 0.5 % stand out"
+    )
+    loops: int = setting(12, "rounds of the robust loop", ge=1)
+    refine: bool = setting(True, "estimate the noise a second time, from what a first pass removes")
+    patch: int = setting(8, "side of the patches", unit="pixel", ge=3, le=32)
+    step: int = setting(4, "distance of the reference patches", unit="pixel", ge=1, le=32)
+    search: int = setting(10, "largest shift of a similar patch", unit="pixel", ge=1, le=64)
+    similar: int = setting(16, "patches of a group in the first pass", ge=2, le=256)
+    similar_second: int = setting(32, "patches of a group in the second pass", ge=2, le=256)
+    threshold: float = setting(3.5, "coefficients below this many standard deviations are dropped", ge=0)
+
+
+class FastEigen(Method):
+    """Denoising of whitened eigen-images by one collaborative filter.
+
+    The noise of each band is found by regressing it on the others; pixels are divided by it, and the components whose
+    variance lies above what noise alone would have are kept. These few images, all with noise of variance one, share
+    one block matching and are filtered group by group in a cosine transform, first by a threshold, then by an empirical
+    Wiener filter. Where outliers are many, a loop before it models stripes and dead columns of each band and replaces
+    single outliers.
+
+    State
+    -----
+    mean : Tensor, shape (bands,)
+    forward, inverse : Tensor, shapes (k, bands) and (bands, k)
+        Pixels less the mean to eigen-images of unit noise, and back.
+    noise : Tensor, shape (bands,)
+        Standard deviation in the cube's units.
+    rank : int
+    eigenvalues : list of float
+    robust : bool
+    bands : dict of str to list
+        The table below, by column.
+
+    Outputs
+    -------
+    cube
+    bands : table, one row a band
+        ``wavelength`` [nm], ``noise`` (standard deviation, the cube's units), ``snr`` [dB], and where the robust loop
+        ran ``replaced`` (share of the values that it took for outliers).
+
+    References
+    ----------
+    Zhuang and Bioucas-Dias, "Fast hyperspectral image denoising and inpainting based on low-rank and sparse
+    representations", IEEE JSTARS 11(3), 2018 (denoising of eigen-images). Dabov et al., "Image denoising by sparse 3-D
+    transform-domain collaborative filtering", IEEE TIP 16(8), 2007. Bioucas-Dias and Nascimento, "Hyperspectral subspace
+    identification", IEEE TGRS 46(8), 2008 (noise).
+    """
+
+    Settings = FastEigenSettings
+    inputs = (Input("cube"),)
+    outputs = (Output("cube"), Output("bands", kind="table", from_state=True))
+    scope = Scope.LOCAL
+    bands = BandRule()
+    needs_fit = True
+    state_keys = ("mean", "forward", "inverse", "noise", "rank", "bands")
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(settings)
+        self.patch = int(self.settings.patch)
+
+    def prepare(self, info: SceneInfo) -> None:
+        """Patches no larger than the scene."""
+        self.patch = max(1, min(self.settings.patch, *info.shape))
+
+    @property
+    def halo(self) -> int:  # type: ignore[override]
+        """A pixel hears of patches over it, their groups, and the same again in the second pass."""
+        reach = 2 * (self.settings.patch - 1 + 2 * self.settings.search)
+        return math.ceil(reach / self.settings.step) * self.settings.step
+
+    @property
+    def multiple(self) -> int:  # type: ignore[override]
+        """Reference patches lie on one grid over the scene."""
+        return int(self.settings.step)
+
+    def fit(self, source: Source, seed: int, state: State | None) -> State | Iterator[Round]:
+        """Subspace by one pass of sums, noise again from what a first denoising removes; robust rounds where needed."""
+        if state is not None and "forward" in state and not state.get("robust"):
+            return state
+        if state is not None and "rounds" in state:
+            return self._robust(source, state)
+        gram = source.gram()
+        wanted = self.settings.robust
+        if wanted == "on" or (wanted == "auto" and gram.n > 1 and outlier_share(source, gram) > LEAST_SHARE):
+            return self._robust(source, None)
+        n, total, cross = gram.n, gram.total.cpu(), gram.cross.cpu()
+        if n < 2:
+            raise BadInput(f"got {n} valid pixels, expected at least 2: check the mask and nodata")
+        spread = covariance(n, total, cross)
+        found = eigen_state(n, total / n, spread, None, self.settings.rank, None)
+        if self.settings.refine and len(total) > 1:
+            noise = self._residual_noise(source, found)
+            found = eigen_state(n, total / n, spread, noise, self.settings.rank, None)
+        return self._told(found, source, spread, robust=False)
+
+    def _residual_noise(self, source: Source, state: State) -> torch.Tensor:
+        def removed(tile: Tile) -> tuple[int, torch.Tensor, torch.Tensor]:
+            rest = (tile["cube"] - self.denoise(tile["cube"], state)).movedim(1, 0)[:, :, None]
+            pixels = tile.core_pixels(rest[:, 0].movedim(0, 1)).double()
+            return pixels.shape[1], pixels.sum(1), pixels.square().sum(1)
+
+        n, total, square = source.reduce(removed, lambda a, b: (a[0] + b[0], a[1] + b[1], a[2] + b[2]))
+        return (square / n - (total / n).square()).clamp_min(0).sqrt()
+
+    def _robust(self, source: Source, state: State | None) -> Iterator[Round]:
+        for found, spread, done in robust_rounds(source, self.settings, self.denoise, state):
+            yield self._told(found, source, spread, robust=True), done
+
+    def _told(self, found: State, source: Source, spread: torch.Tensor, *, robust: bool) -> State:
+        power = found["mean"].square() + spread.diagonal() - found["noise"].square()
+        snr = [
+            round(10 * math.log10(p / s**2), 3) if s > 0 and p > 0 else None
+            for p, s in zip(power.tolist(), found["noise"].tolist(), strict=True)
+        ]
+        table: dict[str, list[Any]] = {
+            "wavelength": [float(w) for w in source.info.wavelength],
+            "noise": [float(f"{s:.6g}") for s in found["noise"].tolist()],
+            "snr": snr,
+        }
+        if robust:
+            table["replaced"] = [round(float(v), 6) for v in found["replaced"]]
+        return {**found, "robust": robust, "bands": table}
+
+    def denoise(self, cube: torch.Tensor, state: State, *, second: bool = True) -> torch.Tensor:
+        """Denoise (n, bands, y, x) with a state; one pass only without `second`."""
+        work = {key: state[key].to(cube.device, cube.dtype) for key in ("mean", "forward", "inverse")}
+        if len(work["mean"]) != cube.shape[1]:
+            raise BandMismatch(
+                f"the subspace was fitted on {len(work['mean'])} bands and the cube has {cube.shape[1]}, expected the "
+                "same: fit it on this scene"
+            )
+        mean = work["mean"][:, None, None]
+        images = torch.einsum("kb,nbyx->nkyx", work["forward"], cube - mean)
+        cleaned = torch.stack([self._filtered(one, second) for one in images])
+        return torch.einsum("bk,nkyx->nbyx", work["inverse"], cleaned).add_(mean)
+
+    def _filtered(self, images: torch.Tensor, second: bool) -> torch.Tensor:
+        s, patch = self.settings, min(self.patch, *images.shape[1:])
+        steps = {"patch": patch, "step": s.step, "search": s.search}
+        groups = match_patches(images, count=s.similar, **steps)
+        first = collaborative_filter(images, groups, patch=patch, threshold=s.threshold)
+        if not second:
+            return first
+        groups = match_patches(first, count=s.similar_second, **steps)
+        return collaborative_filter(images, groups, patch=patch, guide=first)
+
+    def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
+        """Project, filter, and turn back, (n, bands, y, x)."""
+        return {"cube": self.denoise(tile["repaired"] if "repaired" in tile else tile["cube"], state)}
+
+    def memory(self, size: Size) -> dict[str, int]:
+        """A centred copy and the answer; distances of all shifts; eigen-images in float64."""
+        pixels = size.rows * size.cols
+        shifts = (2 * self.settings.search + 1) ** 2 / self.settings.step**2
+        kept = min(size.bands, self.settings.rank or 40)
+        apply = int(pixels * (3 * size.bands + 3 * shifts + 12 * kept) * 4) + (512 << 20)
+        return {"fit": apply, "apply": apply}
+
+    def figures(self, state: State) -> dict[str, Any]:
+        """Rank, whether the robust loop ran, and medians over the bands."""
+        out: dict[str, Any] = {"rank": state["rank"], "robust": bool(state.get("robust"))}
+        for key in ("noise", "snr", "replaced"):
+            known = [v for v in state["bands"].get(key, []) if v is not None]
+            if known:
+                out[f"median_{key}"] = median(known)
+        return out

@@ -1,0 +1,119 @@
+"""The signal subspace of a scene in units of its noise: from sums over the pixels to eigen-images and back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from torchspectral.errors import BadInput
+from torchspectral.ops.gram import eigh_descending
+from torchspectral.ops.noise import regression_noise
+
+State = dict[str, Any]
+
+ALIKE = 1e-9
+"""Bands whose squared correlation is this near to one are copies of each other."""
+TRACY_WIDOM = -1.2686
+"""Median of the Tracy-Widom law for real values."""
+FLOOR = 1e-12
+"""Variance, relative to the largest, below which a band is constant."""
+
+
+def live_bands(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bands that vary and are no copies of an earlier one, and for every band the one that it copies (or itself)."""
+    variance = covariance.diagonal()
+    varies = variance > FLOOR * variance.max()
+    twin = torch.arange(len(variance))
+    scale = variance.clamp_min(1e-300).sqrt()
+    correlation = (covariance / torch.outer(scale, scale)).square()
+    for band in range(len(variance)):
+        same = (correlation[band, :band] > 1 - ALIKE) & varies[:band]
+        if varies[band] and bool(same.any()):
+            twin[band] = int(same.nonzero()[0])
+    first = varies & (twin == torch.arange(len(variance)))
+    return first.nonzero()[:, 0], twin
+
+
+def noise_of(n: int, covariance: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of the noise of the live bands, each regressed on the others.
+
+    The divisor is the degrees of freedom that the regression leaves, n less the bands.
+    """
+    part = covariance[live][:, live]
+    if len(live) < 2:
+        # A single band cannot be told from its noise: it counts as noise-free to a thousandth.
+        return part.diagonal().sqrt() * 1e-3
+    residual = regression_noise(n, part * n)[1].diagonal()
+    free = n / max(n - len(live), 1)
+    return (residual * free).clamp_min(1e-12 * part.diagonal()).sqrt()
+
+
+def noise_edge(n: int, bands: int) -> float:
+    """Median of the largest eigenvalue of the covariance of `n` pixels of pure noise of variance one."""
+    a, b = math.sqrt(max(n - 1, 1)), math.sqrt(bands)
+    return ((a + b) ** 2 + TRACY_WIDOM * (a + b) * (1 / a + 1 / b) ** (1 / 3)) / n
+
+
+def eigen_state(
+    n: int, mean: torch.Tensor, covariance: torch.Tensor, noise: torch.Tensor | None, rank: int | None, most: int | None
+) -> State:
+    """Whiten, decompose, and keep what stands above noise.
+
+    Parameters
+    ----------
+    n : int
+        Pixels.
+    mean, covariance : Tensor, shapes (bands,), (bands, bands)
+    noise : Tensor, shape (bands,), optional
+        Standard deviations; by regression where it is not given.
+    rank : int, optional
+        Components to keep; by default those whose variance lies above the largest that noise alone would have.
+    most : int, optional
+        Never more than this.
+
+    Returns
+    -------
+    dict
+        ``mean`` (bands,), ``forward`` (k, bands), ``inverse`` (bands, k), ``noise`` (bands,), ``rank``,
+        ``eigenvalues``.
+
+    Raises
+    ------
+    BadInput
+        All pixels are equal.
+
+    Notes
+    -----
+    The largest eigenvalue of noise alone, of variance one, follows the law of Tracy and Widom; the limit is its median
+    (Johnstone, "On the distribution of the largest eigenvalue in principal components analysis", Annals of Statistics
+    29(2), 2001). The median eigenvalue stands for the variance, so that a noise estimate that is wrong by a factor does
+    no harm.
+    """
+    live, twin = live_bands(covariance)
+    if not len(live) or float(covariance.diagonal().max()) <= 1e-14 * float(mean.square().max()):
+        raise BadInput("all valid pixels are equal, expected a scene with some contrast to tell noise from signal")
+    sigma = torch.zeros_like(mean)
+    sigma[live] = noise_of(n, covariance, live) if noise is None else noise[live].clamp_min(1e-12)
+    scale = sigma[live]
+    values, vectors = eigh_descending(covariance[live][:, live] / torch.outer(scale, scale))
+    edge = float(values.median()) * noise_edge(n, len(live))
+    k = rank if rank is not None else int((values > edge).sum())
+    k = min(max(1, k), len(live), most or len(live))
+    forward, inverse = mean.new_zeros(k, len(mean)), mean.new_zeros(len(mean), k)
+    forward[:, live] = vectors[:, :k].T / scale
+    inverse[live] = vectors[:, :k] * scale[:, None]
+    for band, source in enumerate(twin.tolist()):
+        if source != band:
+            slope = covariance[band, source] / covariance[source, source]
+            inverse[band] = inverse[source] * slope
+            sigma[band] = sigma[source] * slope.abs()
+    return {
+        "mean": mean,
+        "forward": forward,
+        "inverse": inverse,
+        "noise": sigma,
+        "rank": k,
+        "eigenvalues": [round(float(v), 4) for v in values],
+    }
