@@ -38,8 +38,14 @@ def footprint(cube: xr.DataArray) -> tuple[dict[str, Any] | None, list[float] | 
     RFC 7946 (GeoJSON), sections 3.1.6, 3.1.9, 5.2.
     """
     grid = grid_of(cube)
+    slack = _STRAIGHT
     if grid.kind == "swath":
-        lon, lat = _swath_ring(np.asarray(cube["lon"].values, float), np.asarray(cube["lat"].values, float))
+        places = np.asarray(cube["lon"].values, float), np.asarray(cube["lat"].values, float)
+        steps = np.abs(np.diff(places[1], axis=0)), np.abs(np.diff(places[1], axis=1))
+        known = [float(np.nanmedian(s)) for s in steps if np.isfinite(s).any()]
+        # Relief makes the edges of a swath ragged; a tenth of a pixel of that need not be told.
+        slack = max(slack, 0.1 * max(known, default=0.0))
+        lon, lat = _swath_ring(*places)
     elif grid.kind == "none" or grid.crs is None:
         return None, None
     else:
@@ -48,7 +54,7 @@ def footprint(cube: xr.DataArray) -> tuple[dict[str, Any] | None, list[float] | 
     lon, lat = lon[finite], lat[finite]
     if lon.size < 3:
         return None, None
-    return _geojson(lon, lat)
+    return _geojson(lon, lat, slack)
 
 
 def _grid_ring(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +114,7 @@ def _thinned(index: np.ndarray) -> np.ndarray:
     return np.unique(index[np.rint(np.linspace(0, index.size - 1, min(index.size, _POINTS))).astype(int)])
 
 
-def _geojson(lon: np.ndarray, lat: np.ndarray) -> tuple[dict[str, Any], list[float]]:
+def _geojson(lon: np.ndarray, lat: np.ndarray, slack: float) -> tuple[dict[str, Any], list[float]]:
     """Polygon of an open ring, cut where it crosses the antimeridian, led over the pole where it goes around one."""
     steps = np.diff(np.append(lon, lon[0]))
     steps = steps - 360 * np.rint(steps / 360)
@@ -124,7 +130,7 @@ def _geojson(lon: np.ndarray, lat: np.ndarray) -> tuple[dict[str, Any], list[flo
         ring = list(zip(along[:-1], lat, strict=True))
     ring = [(float(x), float(y)) for x, y in ring]
     west, east = min(p[0] for p in ring), max(p[0] for p in ring)
-    ring = [ring[n] for n in _bends(np.array(ring))]
+    ring = [ring[n] for n in _bends(np.array(ring), slack)]
     parts = []
     for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):
         part = _clipped(_clipped(ring, 360 * turn - 180.0, 1), 360 * turn + 180.0, -1)
@@ -154,8 +160,8 @@ def _from_antimeridian(along: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, 
     return turned, np.concatenate([[height], lat[after:], lat[1:after], [height]])
 
 
-def _bends(ring: np.ndarray) -> list[int]:
-    """Points of an open ring that its shape needs (Douglas and Peucker 1973)."""
+def _bends(ring: np.ndarray, slack: float) -> list[int]:
+    """Points of an open ring that its shape needs, to `slack` degrees (Douglas and Peucker 1973)."""
     far = int(np.argmax(np.hypot(*(ring - ring[0]).T)))
     kept, pending = {0, far}, [(0, far), (far, len(ring))]
     while pending:
@@ -167,7 +173,7 @@ def _bends(ring: np.ndarray) -> list[int]:
         share = np.clip(between @ line / max(float(line @ line), 1e-30), 0, 1)
         off = np.hypot(*(between - share[:, None] * line).T)
         worst = int(np.argmax(off))
-        if off[worst] > _STRAIGHT:
+        if off[worst] > slack:
             kept.add(first + 1 + worst)
             pending += [(first, first + 1 + worst), (first + 1 + worst, last)]
     return sorted(kept)
