@@ -97,7 +97,13 @@ class CfReader(Reader):
             attrs["units"] = "sr-1"
             values.notes.append("remote sensing reflectance Rrs [sr-1]: pi times it is water-leaving reflectance")
         what = chosen.first if len(chosen.places) == 1 else f"{len(chosen.places)} variables {chosen.key}_*"
-        attrs["history"] = [f"opened {what} of {path.name} (netCDF)", *facts.notes, *values.notes, *ground.notes]
+        others = [c.key for c in candidates(file) if c.key != chosen.key]
+        more = (
+            [f"also in the file: {', '.join(others[:8])} (key= opens them)"]
+            if others and not options.get("key")
+            else []
+        )
+        attrs["history"] = [f"opened {what} of {path.name} (netCDF)", *more, *facts.notes, *values.notes, *ground.notes]
         cube = as_cube(array, quantity=values.quantity, raw=raw, attrs=attrs, **facts.coords())
         return file.place(cube, ground)
 
