@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from torchspectral.engine.method import (
+    AnySettings,
     BandRule,
     Input,
     Method,
@@ -96,7 +97,7 @@ class FastEigen(Method):
     needs_fit = True
     state_keys = ("mean", "forward", "inverse", "noise", "rank", "bands")
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: AnySettings | None = None) -> None:
         super().__init__(settings)
         self.patch = int(self.settings.patch)
 

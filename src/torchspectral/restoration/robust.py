@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,14 +83,13 @@ def robust_rounds(
         if gram.n < 2:
             raise BadInput(f"got {gram.n} valid pixels, expected at least 2: check the mask and nodata")
         dead = _dead_columns(source)
-        source.map("repaired", lambda tile: _median_repaired(tile, dead))
+        source.map("repaired", partial(_median_repaired, dead=dead))
         sigma = None
     else:
         dead, sigma = state["dead"], state["noise"]
     for number in range(done, settings.loops):
         found, spread = _subspace(source, settings.rank, sigma)
-        current = found
-        source.map("residual", lambda tile, s=current: tile["cube"] - denoise(tile["repaired"], s, second=False))
+        source.map("residual", partial(_removed, denoise=denoise, state=found))
         columns, rows = _columns(source, dead)
         sigma = deviation(columns.reshape(len(columns), -1)).double()
         stripes = columns.nanmedian(1).values.nan_to_num()
@@ -97,7 +97,7 @@ def robust_rounds(
         stripes = torch.where(stripes.abs() > limit[:, None], stripes, 0.0)
         sigma = deviation((columns - stripes[:, None]).reshape(len(columns), -1)).double()
         sigma = torch.where(sigma > 0, sigma, found["noise"])
-        source.map("repaired", lambda tile, a=stripes, b=sigma: _repaired(tile, a, b, dead)[0])
+        source.map("repaired", partial(_repaired, stripes=stripes, sigma=sigma, dead=dead))
         found, spread = _subspace(source, settings.rank, sigma)
         last = number + 1 == settings.loops
         replaced = _replaced(source, stripes, sigma, dead) if last else torch.zeros_like(sigma)
@@ -173,20 +173,28 @@ def _columns(source: Source, dead: torch.Tensor) -> tuple[torch.Tensor, int]:
     return out.where(~dead[:, None].cpu(), torch.nan), len(chosen)
 
 
-def _repaired(
+def _removed(tile: Tile, denoise: Denoise, state: State) -> torch.Tensor:
+    return tile["cube"] - denoise(tile["repaired"], state, second=False)
+
+
+def _repaired(tile: Tile, stripes: torch.Tensor, sigma: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
+    """The cube less its stripes, outliers and dead columns replaced by the estimate."""
+    bad, stripe = _outliers(tile, stripes, sigma, dead)
+    return torch.where(bad, tile["cube"] - tile["residual"], tile["cube"] - stripe)
+
+
+def _outliers(
     tile: Tile, stripes: torch.Tensor, sigma: torch.Tensor, dead: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The cube less its stripes, outliers and dead columns replaced by the estimate; and where that was done."""
     cube, residual = tile["cube"], tile["residual"]
     stripe = _spread(tile, stripes, cube.device).to(cube.dtype)
     limit = OUTLIER * sigma.to(cube.device, cube.dtype)[None, :, None, None]
-    bad = ((residual - stripe).abs() > limit) | _spread(tile, dead, cube.device)
-    return torch.where(bad, cube - residual, cube - stripe), bad
+    return ((residual - stripe).abs() > limit) | _spread(tile, dead, cube.device), stripe
 
 
 def _replaced(source: Source, stripes: torch.Tensor, sigma: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
     def count(tile: Tile) -> tuple[torch.Tensor, int]:
-        bad = _repaired(tile, stripes, sigma, dead)[1] & tile.valid
+        bad = _outliers(tile, stripes, sigma, dead)[0] & tile.valid
         return tile.core(bad).sum((0, 2, 3)), int(tile.core(tile.valid).sum())
 
     hits, pixels = source.reduce(count, lambda a, b: (a[0] + b[0], a[1] + b[1]))
