@@ -22,6 +22,10 @@ _RASTER = re.compile(
 )
 
 
+# DESIS, also by DLR, names its parts the same.
+_OTHERS = "DESIS-"
+
+
 @dataclass
 class EnmapFiles:
     """Where the parts of one product lie.
@@ -163,7 +167,11 @@ def looks_like_enmap(path: Path) -> float:
     """How surely `path` is (a part of) an EnMAP product, 0..1."""
     if path.is_dir() or path.suffix.lower() == ".zip":
         files = find_files(path)
+        if files.stem.upper().startswith(_OTHERS):
+            return 0.0
         return 0.95 if files.images and files.metadata else 0.6
+    if path.name.upper().startswith(_OTHERS):
+        return 0.0
     match = _RASTER.match(path.name)
     if match and match["kind"].upper().startswith("SPECTRAL_IMAGE"):
         files = find_files(path)
