@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,7 @@ import scipy.io
 import torchspectral as ts
 from torchspectral.errors import (
     BadCube,
+    BadSettings,
     BandMismatch,
     BrokenProduct,
     MissingMetadata,
@@ -20,6 +22,9 @@ from torchspectral.errors import (
     UnknownName,
     UnsafeInput,
 )
+
+sys.path.insert(0, str(Path(__file__).parent))
+import matlab_miniature as mini
 
 
 @pytest.fixture
@@ -196,3 +201,150 @@ def test_real_matrices(samples: Path) -> None:
     assert ts.open(samples / "unmixing/moffett/Moffett_vca.mat").shape == (189, 50, 50)
     labels = ts.open(samples / "labels/PaviaU_gt.mat", layers="labels")["labels"]
     assert labels.shape == (610, 340) and labels.attrs["class_names"][9] == "Shadows"
+
+
+@pytest.mark.parametrize("row", mini.SCENES, ids=[row[0] for row in mini.SCENES])
+@pytest.mark.parametrize("version", ["v5", "v7.3"])
+def test_every_benchmark_scene(tmp_path: Path, row, version: str) -> None:
+    made = mini.scene(tmp_path, row, version, sizes=(*row[3][:2], 6))
+    path = tmp_path / f"{row[1]}.mat"
+    cube = ts.open(path, layers="labels")
+    assert cube["cube"].shape == (6, *row[3][:2]) and cube["cube"].attrs["sensor"]
+    np.testing.assert_array_equal(
+        cube["cube"][[4, 1], 3:9, 2:5].values, made["cube"][3:9, 2:5].transpose(2, 0, 1)[[4, 1]]
+    )
+    np.testing.assert_array_equal(cube["labels"].values, made["labels"])
+    assert len(cube["labels"].attrs["class_names"]) == row[5] + 1
+    assert any("another cut" in line for line in cube["cube"].attrs["history"])
+    # Names of sensors are no wavelengths: nothing is guessed.
+    assert np.isnan(cube["cube"].wavelength).all()
+
+
+@pytest.mark.parametrize("version", ["v5", "v7.3"])
+def test_houston_has_labels_of_training_and_test(tmp_path: Path, version: str) -> None:
+    masks = {name: (np.arange(54).reshape(6, 9) % 16).astype("u1") for name in ("mask_train", "mask_test")}
+    mini.save(tmp_path / "h.mat", version, Houston=np.zeros((6, 9, 144), "u2"), **masks)
+    assert ts.layers(tmp_path / "h.mat") == ["mask_train", "mask_test"] or set(ts.layers(tmp_path / "h.mat")) == set(
+        masks
+    )
+    found = ts.open(tmp_path / "h.mat", layers=["mask_test"])["mask_test"]
+    assert found.attrs["class_names"][15] == "Running track"
+
+
+def test_labels_of_another_size_are_told(tmp_path: Path, image: np.ndarray) -> None:
+    scipy.io.savemat(tmp_path / "PaviaU.mat", {"paviaU": image})
+    scipy.io.savemat(tmp_path / "PaviaU_gt.mat", {"paviaU_gt": np.ones((5, 6), "u1")})
+    with pytest.raises(BrokenProduct, match="5 x 6 pixels, expected 6 x 5 as paviaU"):
+        ts.open(tmp_path / "PaviaU.mat", layers="labels")
+
+
+def test_metadata_of_a_large_scene_without_its_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchspectral.io.readers.matlab import files
+
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"cube": np.zeros((100, 120, 230), "u2"), "d": np.eye(3)}, do_compression=True)
+    monkeypatch.setattr(files, "load", lambda *a: pytest.fail("values were read"))
+    cube = ts.open(path)
+    assert cube.shape == (230, 100, 120) and cube.dtype == np.uint16
+    assert ts.describe(path)["storage"]["dtype"] == "uint16"
+
+
+@pytest.mark.parametrize(("bands", "side"), [(156, 95), (198, 100), (162, 307)])
+def test_known_matrices_need_no_size(tmp_path: Path, bands: int, side: int) -> None:
+    pixels = np.arange(side * side, dtype="f4") % 1000
+    matrix = np.broadcast_to(pixels, (bands, side * side)).copy()
+    matrix[3] += 0.5
+    scipy.io.savemat(tmp_path / "a.mat", {"V": matrix}, do_compression=True)
+    cube = ts.open(tmp_path / "a.mat")
+    assert cube.shape == (bands, side, side) and any("as the scene" in line for line in cube.attrs["history"])
+    np.testing.assert_array_equal(cube[3, :, 1].values, pixels[side : 2 * side] + 0.5)
+
+
+def test_size_of_other_matrices_is_given(tmp_path: Path, image: np.ndarray) -> None:
+    scipy.io.savemat(tmp_path / "a.mat", {"Y": image.reshape(30, 8, order="F").T.copy()})
+    cube = ts.open(tmp_path / "a.mat", size=(6, 5))
+    np.testing.assert_array_equal(cube.values, image.transpose(2, 0, 1))
+    with pytest.raises(BadSettings, match="rows, columns"):
+        ts.open(tmp_path / "a.mat", size=6)
+
+
+@pytest.mark.parametrize("version", ["v5", "v7.3"])
+@pytest.mark.parametrize("flat", [True, False])
+def test_truth_in_the_file(tmp_path: Path, image: np.ndarray, version: str, flat: bool) -> None:
+    truth = np.random.default_rng(1).random((3, 6, 5))
+    a = np.stack([t.reshape(-1, order="F") for t in truth]) if flat else truth.transpose(1, 2, 0).copy()
+    path = mini.save(
+        tmp_path / "a.mat", version, Y=image.reshape(30, 8, order="F").T.astype("f8"), M=np.arange(24.0).reshape(8, 3),
+        A=a, nRow=np.array([[6.0]]), nCol=np.array([[5.0]]), wl=np.linspace(400, 900, 8)[None],
+    )  # fmt: skip
+    # A stack of rows and columns is a cube like others: then the matrix has to be named.
+    key = {} if flat else {"key": "Y"}
+    if flat:
+        found = ts.open(path, layers="abundances", **key)
+        np.testing.assert_array_equal(found["abundances"].values, truth)
+    ends = ts.open(path, key="M")
+    assert ends.dims == ("spectrum", "band") and ends.wavelength.values[0] == 400
+    np.testing.assert_array_equal(ends.values, np.arange(24.0).reshape(8, 3).T)
+
+
+def test_truth_beside_a_scene(samples: Path) -> None:
+    path = samples / "unmixing/jasper/jasperRidge2_R198.mat"
+    found = ts.open(path, layers="abundances")
+    plain = scipy.io.loadmat(samples / "unmixing/jasper/end4.mat")
+    expected = np.stack([row.reshape(100, 100, order="F") for row in plain["A"]])
+    np.testing.assert_array_equal(found["abundances"].values, expected)
+    assert found["layer_abundances"].values.tolist() == ["tree", "water", "dirt", "road"]
+    ends = ts.open(samples / "unmixing/jasper/end4.mat")
+    np.testing.assert_array_equal(ends.values, plain["M"].T)
+    assert ends.spectrum.values.tolist() == ["tree", "water", "dirt", "road"]
+
+
+def test_wavelengths_of_a_sensor_only_by_name(samples: Path) -> None:
+    path = samples / "unmixing/jasper/jasperRidge2_R198.mat"
+    assert np.isnan(ts.open(path).wavelength).all()
+    named = ts.open(path, sensor="AVIRIS-Classic")
+    plain = scipy.io.loadmat(samples / "unmixing/jasper/AVIRIS_wavelengths.mat")["AVIRIS_wavlen"].reshape(-1)
+    kept = scipy.io.loadmat(path)["SlectBands"].reshape(-1) - 1
+    # Centres of another decade's calibration: little more than a band apart.
+    assert np.abs(named.wavelength.values - plain[kept]).max() < 12
+    with pytest.raises(BandMismatch, match="189 bands but aviris-classic has 224"):
+        ts.open(samples / "aviris/sandiego_plane.mat", sensor="aviris-classic")
+    with pytest.raises(UnknownName, match="no sensor"):
+        ts.open(path, sensor="aviris-9")
+
+
+def test_maps_of_anomalies_have_names(samples: Path) -> None:
+    for name in ("aviris/sandiego_plane.mat", "hydice/HYDICE_data.mat"):
+        assert ts.open(samples / name, layers="map")["map"].attrs["class_names"] == ["background", "anomaly"]
+
+
+def test_spectra_of_structs_and_libraries(samples: Path) -> None:
+    lab = ts.open(samples / "casi/tgt_lab_spectra.mat")
+    plain = scipy.io.loadmat(samples / "casi/tgt_lab_spectra.mat")["spectralSignatures"]
+    assert lab.shape == (9, 2301) and lab.attrs["quantity"] == "reflectance" and lab.wavelength.values[-1] == 2500
+    np.testing.assert_array_equal(lab.values[2], plain[2, 0]["reflectance"].reshape(-1))
+    assert lab.spectrum.values[0] == "Baseline"
+    usgs = ts.open(samples / "unmixing/libraries/USGS_1995_Library.mat")
+    assert usgs.shape == (498, 224) and float(np.nanmin(usgs)) > -1 and abs(usgs.wavelength.values[-1] - 2508.2) < 1e-3
+    target = ts.open(samples / "casi/an_hsi_img_for_tgt_det_demo.mat", key="tgt_spectra")
+    assert target.shape == (1, 72) and abs(float(target.wavelength[0]) - 367.7) < 1e-3
+    train = ts.open(samples / "casi/an_hsi_img_for_class_demo.mat", key="train_data")
+    assert train.spectrum.values[0] == "Blue Calibration Panel 1" and train.sizes["band"] == 72
+
+
+def test_header_inside_a_struct(samples: Path) -> None:
+    cube = ts.open(samples / "aviris/salton_sea_roi.mat")
+    params = scipy.io.loadmat(samples / "aviris/salton_sea_roi.mat")["params"][0, 0]
+    np.testing.assert_allclose(cube.fwhm, params["fwhm"].reshape(-1), rtol=1e-12)
+    assert cube.correction_factor.values[1] == 0.78438 and cube.sizes["band"] == 224
+    assert any("map info" in line for line in cube.attrs["history"])
+
+
+def test_objects_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import scipy.io as sio
+
+    path = tmp_path / "a.mat"
+    sio.savemat(path, {"net": np.zeros((2, 2))})
+    monkeypatch.setattr(sio, "whosmat", lambda *a: [("net", (1, 1), "opaque")])
+    with pytest.raises(UnsafeInput, match="MATLAB opaque, which is never loaded"):
+        ts.open(path)

@@ -12,6 +12,7 @@ import numpy as np
 from torchspectral.errors import BrokenProduct
 from torchspectral.io.readers.base import StoredArray
 from torchspectral.io.readers.handles import Handle
+from torchspectral.io.readers.matlab.elements import elements
 from torchspectral.io.safety import check_read, check_scene, human, open_hdf5
 
 _NUMERIC = {
@@ -175,7 +176,8 @@ class MatArray(StoredArray):
             if dataset.chunks and form == "cube":
                 chunks = (dataset.chunks[0], dataset.chunks[2], dataset.chunks[1])
         else:
-            stored = load(path, name).dtype
+            element = elements(path).get(name)
+            stored = load(path, name).dtype if element is None or element.stored is None else element.stored
         super().__init__(shape, stored, source=path, chunks=chunks, **more)
 
     def _dataset(self) -> Any:

@@ -1,57 +1,47 @@
-"""MATLAB benchmark scenes (.mat, v5 and v7.3): which variable is the cube, and what belongs to it."""
+"""MATLAB benchmark scenes (.mat, v5 and v7.3): the cube, its band facts, labels, abundances and endmembers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-import yaml
 
-from torchspectral.errors import BadCube, MissingMetadata, UnknownName, closest
+from torchspectral.cube import make_spectra
+from torchspectral.errors import (
+    BadCube,
+    BandMismatch,
+    BrokenProduct,
+    MissingMetadata,
+    UnknownName,
+    UnsafeInput,
+    closest,
+)
 from torchspectral.geo.grids import place
 from torchspectral.io.readers.base import Reader, as_cube, as_layer
-from torchspectral.io.readers.facts import Values, band_facts, guess_quantity, read_options
+from torchspectral.io.readers.facts import BandFacts, Values, band_facts, guess_quantity, read_options
+from torchspectral.io.readers.matlab.containers import structs
 from torchspectral.io.readers.matlab.files import MatArray, Variable, is_v73, small, variables
-
-_THIN = 4
-_SIZES = (
-    ("nRow", "nCol"),
-    ("nrow", "ncol"),
-    ("H", "W"),
-    ("h", "w"),
-    ("rows", "cols"),
-    ("nl", "ns"),
-    ("height", "width"),
+from torchspectral.io.readers.matlab.scenes import (
+    THIN,
+    Scene,
+    anomaly_classes,
+    classes_of,
+    find_scene,
+    size_option,
+    table,
 )
-_MATRICES = ("Y", "V", "X", "r", "R", "data")
+from torchspectral.io.readers.matlab.spectra import Spectra, find_spectra, names_for, spectra_of
+
 _WAVELENGTHS = (
     "wl", "wavelength", "wavelengths", "wavlength", "wavlengths", "wavelen", "wavlen", "lambda", "lambdas", "wvl",
     "wave", "waves", "centers", "centres", "bandcenters",
 )  # fmt: skip
 _FLAGS = ("bbl", "good", "goodbands", "good_bands")
 _NUMBERS = ("slectbands", "selectbands", "selected_bands", "selectedbands")
-
-
-@dataclass(frozen=True)
-class Scene:
-    """The variable that is the cube, and how it lies."""
-
-    variable: Variable
-    form: str
-    shape: tuple[int, int, int]
-
-
-@lru_cache(maxsize=1)
-def _table() -> tuple[dict[str, dict[str, str]], dict[str, list[str]]]:
-    text = resources.files("torchspectral.io.readers").joinpath("matlab_scenes.yaml").read_text(encoding="utf-8")
-    rows = yaml.safe_load(text)
-    scenes = {row["key"].lower(): row for row in rows if "key" in row}
-    return scenes, {row["classes_of"]: row["names"] for row in rows if "classes_of" in row}
+_ABUNDANCES = ("A", "A_true", "abundances", "abundance", "A0", "S", "GT_abundances")
+_MOST_ENDMEMBERS = 64
 
 
 class MatlabReader(Reader):
@@ -60,7 +50,8 @@ class MatlabReader(Reader):
     name = "matlab"
     title = "MATLAB scene (.mat)"
     patterns = ("*.mat",)
-    options = ("key", "wavelength", "wavelength_units", "quantity", "scale", "nodata")
+    options = ("key", "size", "sensor", "wavelength", "wavelength_units", "quantity", "scale", "nodata")
+    layer_options = ("key", "size")
     evidence = "seen-real"
 
     def recognise(self, path: Path) -> float:
@@ -70,163 +61,238 @@ class MatlabReader(Reader):
         return 0.0 if is_v73(path) is None else 0.85
 
     def open(self, path: Path, raw: bool = False, **options: Any) -> xr.DataArray:
-        """Open the one cube of the file, or the variable ``key``.
+        """Open the one cube of the file, or the variable ``key``; spectra where it is a library or endmembers.
+
+        Parameters
+        ----------
+        key : str, optional
+            The variable to open. One that holds endmembers, signatures or one spectrum opens as spectra.
+        size : (rows, columns), optional
+            Of a matrix (bands, pixels) whose file does not state it.
+        sensor : str, optional
+            Take wavelengths and widths from this sensor of `torchspectral.sensors`, where its bands fit; they are
+            never guessed.
 
         Raises
         ------
         MissingMetadata
             Several variables could be the cube: the message lists the keys.
         UnknownName
-            No variable of that name.
+            No variable or sensor of that name.
+        UnsafeInput
+            The file holds MATLAB objects or functions.
         BadCube, BandMismatch, BrokenProduct
         """
         given = read_options(options)
         known = variables(path)
-        scene = find_scene(path, known, options.get("key"))
+        key = options.get("key")
+        found = _open_spectra(path, known, key)
+        if found is not None:
+            return self._spectra(path, known, found, key, given)
+        scene = find_scene(path, known, key, size_option(options.get("size")))
         bands = scene.shape[0]
-        notes = [f"opened {scene.variable.name} of {path.name} (MATLAB)"]
+        notes = [f"opened {scene.variable.name} of {path.name} (MATLAB)", *([scene.note] if scene.note else [])]
         vectors = _vectors(path, known, bands)
-        facts = band_facts(
-            bands,
-            path.name,
-            wavelength=vectors.get("wavelength", ()),
-            fwhm=vectors.get("fwhm", ()),
-            good=vectors.get("good", ()),
-            given=given,
-            searched=f"variables named {', '.join(_WAVELENGTHS[:3])}, ... and the option wavelength=",
-        )
-        if "wavelength" in vectors and "wavelength" not in given:
+        header = _header_struct(path, known, bands)
+        facts, number = _facts(path, scene, vectors, header, options.get("sensor"), given)
+        if "wavelength" in vectors and "wavelength" not in given and options.get("sensor") is None:
             notes.append(f"wavelengths taken from variable {vectors['wavelength_name']}")
         array = MatArray(path, scene.variable.name, scene.shape, scene.form)
         values = guess_quantity(
             Values(np.ones(bands), np.zeros(bands), None, "", []), floats=array.stored.kind == "f", given=given
         )
         array.set_meaning(values.scale, values.offset, values.nodata)
-        scenes, _ = _table()
-        row = scenes.get(scene.variable.name.lower(), {})
-        attrs: dict[str, Any] = {"source": [str(path)]}
-        if row:
-            attrs["sensor"] = row["sensor"]
-        if scene.form == "image":
-            attrs |= _classes(scene.variable.name)
+        attrs, more = _scene_facts(scene)
+        attrs["source"] = [str(path)]
         if scene.form == "matrix":
             notes.append(f"{scene.variable.name} is (bands, pixels): pixels taken column by column")
-        attrs["history"] = [*notes, *facts.notes, *values.notes]
-        cube = as_cube(
-            array, quantity=values.quantity, raw=raw, attrs=attrs, number=vectors.get("number"), **facts.coords()
-        )
+        if header.get("map_info"):
+            notes.append("the map info in the file is that of the whole scene, which this is a part of: not placed")
+        attrs["history"] = [*notes, *more, *facts.notes, *values.notes]
+        cube = as_cube(array, quantity=values.quantity, raw=raw, attrs=attrs, number=number, **facts.coords())
+        if "correction_factors" in header:
+            cube = cube.assign_coords(correction_factor=("band", header["correction_factors"]))
         return place(cube, None)
 
     def layers(self, path: Path) -> list[str]:
-        """Other images of the file (label maps, masks, RGB, PAN); ``labels`` also from a ``*_gt.mat`` beside it."""
+        """Other images of the file (label maps, masks, RGB, PAN), ``abundances``; ``labels`` and abundances also from
+        a ``*_gt.mat`` or ``end4.mat`` beside it.
+        """
         return list(self._layers(path))
 
-    def open_layer(self, path: Path, name: str) -> xr.DataArray:
-        """One of them, (y, x) or (layer, y, x), with ``class_names`` where the scene is a known one."""
-        found = self._layers(path)
+    def open_layer(self, path: Path, name: str, **options: Any) -> xr.DataArray:
+        """One of them, (y, x) or (layer, y, x), with ``class_names`` where the scene is a known one.
+
+        Raises
+        ------
+        UnknownName
+        BrokenProduct
+            Labels beside the file are of another size.
+        """
+        found = self._layers(path, **options)
         if name not in found:
             raise UnknownName(f"{path.name} has no layer {name!r}: {closest(name, list(found))}")
-        file, variable = found[name]
+        file, variable, scene = found[name]
+        rows, cols = scene.shape[1:]
+        if name == "abundances":
+            return _abundances(file, variable, rows, cols)
         if len(variable.shape) == 2:
+            if name == "labels" and variable.shape != (rows, cols):
+                raise BrokenProduct(
+                    f"the labels {variable.name} of {file.name} have {variable.shape[0]} x {variable.shape[1]} pixels, "
+                    f"expected {rows} x {cols} as {scene.variable.name}"
+                )
             array = MatArray(file, variable.name, (1, *variable.shape), "image", decode=False)
-            return place(as_layer(array, name, _classes(variable.name)), None)
+            classes = classes_of(variable.name)
+            if not classes and variable.name == "map" and scene.variable.name == "data":
+                classes = anomaly_classes()
+            return place(as_layer(array, name, classes), None)
         rows, cols, count = variable.shape
         array = MatArray(file, variable.name, (count, rows, cols), "cube", decode=False)
         if count == 1:
             return place(as_layer(array, name), None)
         picture = count >= 3 and (array.stored == np.uint8 or "rgb" in name.lower())
         names = ["red", "green", "blue", "alpha"][:count] if picture else [str(n + 1) for n in range(count)]
-        from xarray.core import indexing
+        return _stack(array, name, names)
 
-        data = xr.Variable(("layer", "y", "x"), indexing.LazilyIndexedArray(array))
-        return place(xr.DataArray(data, coords={"layer": names}, name=name), None)
-
-    def _layers(self, path: Path) -> dict[str, tuple[Path, Variable]]:
+    def _layers(self, path: Path, **options: Any) -> dict[str, tuple[Path, Variable, Scene]]:
         known = variables(path)
         try:
-            scene = find_scene(path, known, None)
-        except (MissingMetadata, BadCube):
+            scene = find_scene(path, known, options.get("key"), size_option(options.get("size")))
+        except (MissingMetadata, BadCube, UnsafeInput):
             return {}
-        found: dict[str, tuple[Path, Variable]] = {}
+        found: dict[str, tuple[Path, Variable, Scene]] = {}
         rows, cols = scene.shape[1:]
         if scene.form == "image":
-            return {"labels": (path, scene.variable)} if _classes(scene.variable.name) else {}
+            return {"labels": (path, scene.variable, scene)} if classes_of(scene.variable.name) else {}
         for name, variable in known.items():
             if not variable.numeric or name == scene.variable.name or variable.vector:
                 continue
             size = variable.shape[:2]
-            thin = len(variable.shape) == 3 and variable.shape[2] <= _THIN
+            thin = len(variable.shape) == 3 and variable.shape[2] <= THIN
             if (len(variable.shape) == 2 and (size == (rows, cols) or _finer(size, (rows, cols)))) or thin:
-                found[_layer_name(name)] = (path, variable)
+                found[_layer_name(name)] = (path, variable, scene)
+        _add_truth(found, path, known, scene)
         for other in _label_files(path, scene.variable.name):
-            for variable in variables(other).values():
-                if variable.numeric and variable.shape == (rows, cols) and "labels" not in found:
-                    found["labels"] = (other, variable)
+            images = [v for v in variables(other).values() if v.numeric and len(v.shape) == 2 and not v.vector]
+            fits = [v for v in images if v.shape == (rows, cols)] or images[:1]
+            if fits and "labels" not in found:
+                found["labels"] = (other, fits[0], scene)
         return found
 
+    def _spectra(
+        self, path: Path, known: dict[str, Variable], found: Spectra, key: Any, given: dict[str, Any]
+    ) -> xr.DataArray:
+        bands = found.values.shape[1]
+        stated = found.wavelength
+        if not stated.size and "wavelength" not in given:
+            stated = np.asarray(_vectors(path, known, bands).get("wavelength", ()), dtype=np.float64)
+        searched = f"variables named {', '.join(_WAVELENGTHS[:3])}, ... and the option wavelength="
+        facts = band_facts(bands, path.name, wavelength=stated, given=given, searched=searched)
+        values = guess_quantity(
+            Values(np.ones(1), np.zeros(1), None, found.quantity, []),
+            floats=found.values.dtype.kind == "f",
+            given=given,
+        )
+        data = found.values.astype(np.float64 if found.values.dtype == np.float64 else np.float32)
+        if values.nodata is not None:
+            data = np.where(data == values.nodata, np.nan, data)
+        data = data * values.scale[0] if values.scale[0] != 1 else data
+        what = f"{key} of {path.name}" if key else path.name
+        attrs = {
+            "quantity": values.quantity,
+            "source": [str(path)],
+            "history": [f"opened {what} (MATLAB) as {len(data)} spectra", *found.notes, *facts.notes, *values.notes],
+        }
+        out = make_spectra(data, found.names, wavelength=facts.wavelength, fwhm=facts.fwhm, attrs=attrs)
+        return out.assign_coords(good=("band", facts.good))
 
-def find_scene(path: Path, known: dict[str, Variable], key: Any) -> Scene:
-    """The variable that is the cube; ``key`` names it where there is a choice.
+
+def _open_spectra(path: Path, known: dict[str, Variable], key: Any) -> Spectra | None:
+    """Spectra, where ``key`` names some or the file holds nothing else."""
+    if key is not None:
+        if key not in known:
+            return None
+        try:
+            bands = find_scene(path, known, None).shape[0]
+        except (MissingMetadata, BadCube, UnsafeInput):
+            bands = None
+        return spectra_of(path, known, key, bands if bands != 1 else None)
+    cubes = any(v.numeric and len(v.shape) == 3 for v in known.values())
+    if cubes:
+        return None
+    try:
+        form = find_scene(path, known, None).form
+    except (MissingMetadata, BadCube):
+        form = "image"
+    return find_spectra(path, known) if form == "image" else None
+
+
+def _facts(
+    path: Path, scene: Scene, vectors: dict[str, Any], header: dict[str, Any], sensor: Any, given: dict[str, Any]
+) -> tuple[BandFacts, Any]:
+    """Band coordinates, and the band numbers where the file lists them."""
+    bands = scene.shape[0]
+    number = vectors.get("number")
+    stated, units = vectors.get("wavelength", ()), ""
+    fwhm: Any = vectors.get("fwhm", ())
+    if len(fwhm) == 0 and "fwhm" in header and np.size(stated):
+        # The header's widths are in its own units; as nm they go with any wavelengths.
+        fwhm = header["fwhm"] * (1.0 if np.nanmax(stated) >= 30 else 1e-3)
+    extra: list[str] = []
+    if sensor is not None and "wavelength" not in given:
+        stated, fwhm, number, extra = _from_sensor(path, scene, sensor, number)
+        units = "nm"
+    facts = band_facts(
+        bands,
+        path.name,
+        wavelength=stated,
+        units=units,
+        fwhm=fwhm,
+        good=vectors.get("good", ()),
+        given=given,
+        searched=f"variables named {', '.join(_WAVELENGTHS[:3])}, ... and the options wavelength= and sensor=",
+    )
+    facts.notes += extra
+    return facts, number
+
+
+def _from_sensor(path: Path, scene: Scene, sensor: Any, number: Any) -> tuple[np.ndarray, np.ndarray, Any, list[str]]:
+    """Centres, widths and band numbers by the sensor that the user names.
 
     Raises
     ------
-    UnknownName, MissingMetadata, BadCube
+    BandMismatch
     """
-    numeric = {n: v for n, v in known.items() if v.numeric and v.shape and min(v.shape) > 0}
-    if key is not None:
-        if key not in known:
-            raise UnknownName(f"{path.name} has no variable {key!r}: {_listing(known)}")
-        if key not in numeric or len(known[key].shape) not in (2, 3):
-            raise BadCube(
-                f"{key} of {path.name} is {known[key].kind} {known[key].shape}, expected a 2-D or 3-D array of numbers"
-            )
-        return _as_scene(path, numeric[key], known)
-    scenes, _ = _table()
-    named = [v for n, v in numeric.items() if n.lower() in scenes and len(v.shape) == 3]
-    if len(named) == 1:
-        return _as_scene(path, named[0], known)
-    solid = [v for v in numeric.values() if len(v.shape) == 3]
-    cubes = [v for v in solid if v.shape[2] > _THIN]
-    if len(cubes) == 1:
-        return _as_scene(path, cubes[0], known)
-    if len(cubes) > 1:
-        raise MissingMetadata(f"{path.name} has several cubes: give key= ({_listing({v.name: v for v in cubes})})")
-    matrices = [v for v in numeric.values() if _as_scene(path, v, known).form == "matrix"]
-    if matrices:
-        order = {name: n for n, name in enumerate(_MATRICES)}
-        best = min(matrices, key=lambda v: (order.get(v.name, len(order)), -v.shape[0]))
-        return _as_scene(path, best, known)
-    if len(solid) == 1:
-        return _as_scene(path, solid[0], known)
-    images = [v for v in numeric.values() if len(v.shape) == 2 and not v.vector]
-    if not solid and len(images) == 1:
-        return _as_scene(path, images[0], known)
-    if solid or images:
-        raise MissingMetadata(
-            f"{path.name} has no single cube: give key= ({_listing({v.name: v for v in solid + images})})"
+    from torchspectral.sensors import get
+
+    known, bands = get(str(sensor)), scene.shape[0]
+    if number is None and known.bands != bands:
+        raise BandMismatch(
+            f"{path.name} has {bands} bands but {known.name} has {known.bands}, and the file does not say which were "
+            "kept: give wavelength="
         )
-    raise BadCube(f"{path.name} holds no 2-D or 3-D array of numbers: {_listing(known)}")
+    kept = np.arange(bands) if number is None else np.asarray(number) - 1
+    if kept.min() < 0 or kept.max() >= known.bands:
+        raise BandMismatch(
+            f"{path.name} lists bands {kept.min() + 1} to {kept.max() + 1}, but {known.name} has {known.bands}"
+        )
+    return known.wavelength[kept], known.fwhm[kept], number, [f"wavelengths of {known.name}, named by the user"]
 
 
-def _listing(known: dict[str, Variable]) -> str:
-    parts = [f"{v.name} {'x'.join(str(n) for n in v.shape)} {v.kind}".strip() for v in list(known.values())[:12]]
-    return f"it has {', '.join(parts)}{', ...' if len(known) > 12 else ''}" if parts else "it is empty"
-
-
-def _as_scene(path: Path, variable: Variable, known: dict[str, Variable]) -> Scene:
-    if len(variable.shape) == 3:
-        rows, cols, bands = variable.shape
-        return Scene(variable, "cube", (bands, rows, cols))
-    if len(variable.shape) == 2 and not variable.vector:
-        for names in _SIZES:
-            sizes = [known.get(name) for name in names]
-            if all(s is not None and s.numeric and s.shape == (1, 1) for s in sizes):
-                rows, cols = (int(small(path, name).reshape(-1)[0]) for name in names)
-                if rows > 0 and cols > 0 and rows * cols == variable.shape[1]:
-                    return Scene(variable, "matrix", (variable.shape[0], rows, cols))
-    if len(variable.shape) != 2:
-        return Scene(variable, "none", (1, 1, 1))
-    return Scene(variable, "image", (1, *variable.shape))  # type: ignore[arg-type]
+def _scene_facts(scene: Scene) -> tuple[dict[str, Any], list[str]]:
+    """Attributes of a known scene, and a line where its size is not the published one."""
+    scenes, _, _ = table()
+    row = scenes.get(scene.variable.name.lower())
+    if row is None:
+        return (classes_of(scene.variable.name) if scene.form == "image" else {}), []
+    rows, cols, bands = row["size"]
+    lines = []
+    if scene.shape != (bands, rows, cols):
+        lines.append(
+            f"{scene.variable.name} as published has {rows} x {cols} pixels and {bands} bands: this is another cut"
+        )
+    return {"sensor": row["sensor"]}, lines
 
 
 def _vectors(path: Path, known: dict[str, Variable], bands: int) -> dict[str, Any]:
@@ -251,6 +317,73 @@ def _vectors(path: Path, known: dict[str, Variable], bands: int) -> dict[str, An
     return found
 
 
+def _header_struct(path: Path, known: dict[str, Variable], bands: int) -> dict[str, Any]:
+    """What a struct with the fields of an ENVI header adds: ``fwhm`` [nm], ``correction_factors``, ``map_info``."""
+    for variable in known.values():
+        if variable.kind != "struct" or variable.shape not in ((1, 1), ()):
+            continue
+        for entry in structs(path, variable):
+            if not {"interleave", "data_type", "map_info"} & set(entry):
+                continue
+            found: dict[str, Any] = {}
+            width = _list(entry.get("fwhm"))
+            if width.size == bands:
+                found["fwhm"] = width * (1e3 if str(entry.get("wavelength_units", "")).lower().startswith("mic") else 1)
+            factors = _list(entry.get("correction_factors"))
+            if factors.size == bands:
+                found["correction_factors"] = factors
+            if isinstance(entry.get("map_info"), str):
+                found["map_info"] = entry["map_info"]
+            return found
+    return {}
+
+
+def _list(value: Any) -> np.ndarray:
+    """Numbers of an array, or of text in braces; empty where there are none."""
+    if isinstance(value, np.ndarray):
+        return value.reshape(-1).astype(np.float64)
+    try:
+        return np.array([float(v) for v in str(value or "").strip("{} \n").split(",") if v.strip()])
+    except ValueError:
+        return np.array([])
+
+
+def _add_truth(
+    found: dict[str, tuple[Path, Variable, Scene]], path: Path, known: dict[str, Variable], scene: Scene
+) -> None:
+    """Layer ``abundances`` from the file, or from a ground truth beside it."""
+    pixels = scene.shape[1] * scene.shape[2]
+    beside = [p for folder in (path.parent, path.parent / "GroundTruth") for p in sorted(folder.glob("*end[0-9]*.mat"))]
+    for file in [path, *[p for p in beside if p != path][:16]]:
+        have = known if file == path else variables(file)
+        for name in _ABUNDANCES:
+            variable = have.get(name)
+            if variable is None or not variable.numeric or name == scene.variable.name:
+                continue
+            flat = len(variable.shape) == 2 and variable.shape[1] == pixels and variable.shape[0] <= _MOST_ENDMEMBERS
+            image = len(variable.shape) == 3 and variable.shape[:2] == scene.shape[1:]
+            if flat or (image and variable.shape[2] <= _MOST_ENDMEMBERS):
+                found.setdefault("abundances", (file, variable, scene))
+                return
+
+
+def _abundances(file: Path, variable: Variable, rows: int, cols: int) -> xr.DataArray:
+    count = variable.shape[0] if len(variable.shape) == 2 else variable.shape[2]
+    form = "matrix" if len(variable.shape) == 2 else "cube"
+    names = names_for(file, variables(file), count) or [f"endmember {n + 1}" for n in range(count)]
+    array = MatArray(file, variable.name, (count, rows, cols), form, decode=False)
+    layer = _stack(array, "abundances", names)
+    layer.attrs = {"source": [str(file)], "history": [f"{variable.name} of {file.name}"]}
+    return layer
+
+
+def _stack(array: MatArray, name: str, names: list[str]) -> xr.DataArray:
+    from xarray.core import indexing
+
+    data = xr.Variable(("layer", "y", "x"), indexing.LazilyIndexedArray(array))
+    return place(xr.DataArray(data, coords={"layer": names}, name=name), None)
+
+
 def _finer(size: tuple[int, ...], coarse: tuple[int, int]) -> bool:
     ratios = [a / b for a, b in zip(size, coarse, strict=True)]
     return ratios[0] == ratios[1] and ratios[0] >= 2 and ratios[0].is_integer()
@@ -267,11 +400,3 @@ def _label_files(path: Path, key: str) -> list[Path]:
     stem = path.stem.removesuffix("_corrected")
     names = {f"{stem}_gt.mat", f"{key.removesuffix('_corrected')}_gt.mat"}
     return [path.parent / n for n in sorted(names) if (path.parent / n).is_file() and (path.parent / n) != path]
-
-
-def _classes(name: str) -> dict[str, Any]:
-    scenes, classes = _table()
-    for row in scenes.values():
-        if row["labels"].lower() == name.lower() and row.get("classes"):
-            return {"class_names": list(classes[row["classes"]])}
-    return {}

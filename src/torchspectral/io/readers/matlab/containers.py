@@ -1,0 +1,120 @@
+"""Cells of text and structs of numbers and text in MATLAB files; objects are never loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torchspectral.errors import BrokenProduct, TooLarge
+from torchspectral.io.readers.handles import Handle
+from torchspectral.io.readers.matlab.elements import elements
+from torchspectral.io.readers.matlab.files import Variable, is_v73, open_v73
+from torchspectral.io.safety import human, limits
+
+Value = np.ndarray | str
+_MOST_ENTRIES = 10_000
+
+
+def texts(path: Path, variable: Variable) -> list[str]:
+    """The entries of a cell array of text; [] where it holds anything else.
+
+    Raises
+    ------
+    BrokenProduct, TooLarge
+    """
+    if variable.kind != "cell" or not 0 < int(np.prod(variable.shape, dtype=object)) <= _MOST_ENTRIES:
+        return []
+    if is_v73(path):
+        file = Handle(open_v73, path).get()
+        stored = file[variable.name]
+        if stored.dtype.kind != "O":
+            return []
+        found: list[Value | None] = [
+            _chars(file[ref]) if ref else None for ref in stored[()].transpose().reshape(-1, order="F")
+        ]
+    else:
+        found = [_plain(entry) for entry in _load(path, variable.name).reshape(-1, order="F")]
+    return [str(entry) for entry in found] if all(isinstance(entry, str) for entry in found) else []
+
+
+def structs(path: Path, variable: Variable) -> list[dict[str, Value]]:
+    """The entries of a struct array, each as its fields of numbers and text; other fields are left out.
+
+    v7.3 keeps a single struct as a group; arrays of structs of that version are not read: [].
+
+    Raises
+    ------
+    BrokenProduct, TooLarge
+    """
+    if variable.kind != "struct":
+        return []
+    if is_v73(path):
+        return _group(path, variable.name)
+    loaded = _load(path, variable.name)
+    if loaded.dtype.names is None or loaded.size > _MOST_ENTRIES:
+        return []
+    found = []
+    for entry in loaded.reshape(-1, order="F"):
+        fields = {name: _plain(entry[name]) for name in loaded.dtype.names}
+        found.append({name: value for name, value in fields.items() if value is not None})
+    return found
+
+
+def _load(path: Path, name: str) -> np.ndarray:
+    known = elements(path).get(name)
+    most = limits().text_bytes
+    if known is None:
+        raise BrokenProduct(f"{path.name}: {name} cannot be found among its variables")
+    if known.nbytes > most:
+        raise TooLarge(f"{path.name}: {name} unpacks to {human(known.nbytes)}, more than a struct or cell may have")
+    import scipy.io
+
+    try:
+        found = scipy.io.loadmat(str(path), variable_names=[name])[name]
+    except MemoryError:
+        raise
+    except Exception as error:  # scipy raises of everything on damaged files
+        raise BrokenProduct(f"{path.name}: {name} cannot be read: {' '.join(str(error).split())[:120]}") from None
+    if not isinstance(found, np.ndarray):
+        raise BrokenProduct(f"{path.name}: {name} holds {type(found).__name__}, expected a struct or cell array")
+    return found
+
+
+def _group(path: Path, name: str) -> list[dict[str, Value]]:
+    import h5py
+
+    group = Handle(open_v73, path).get()[name]
+    if not isinstance(group, h5py.Group):
+        return []
+    fields: dict[str, Value] = {}
+    total = 0
+    for key in list(group)[:_MOST_ENTRIES]:
+        item = group.get(key)
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "iuf":
+            continue
+        total += item.size * item.dtype.itemsize
+        if total > limits().text_bytes:
+            raise TooLarge(f"{path.name}: {name} has {human(total)} and more, more than a struct may have")
+        text = _chars(item)
+        fields[str(key)] = text if text is not None else np.asarray(item[()]).transpose()
+    return [fields]
+
+
+def _chars(item: Any) -> str | None:
+    """Text of an HDF5 dataset of class char."""
+    kind = item.attrs.get("MATLAB_class", b"")
+    kind = kind.decode("latin-1") if isinstance(kind, bytes) else str(kind)
+    if kind != "char" or item.size > _MOST_ENTRIES:
+        return None
+    return "".join(chr(int(c)) for c in np.asarray(item[()]).transpose().reshape(-1)).strip()
+
+
+def _plain(value: Any) -> Value | None:
+    """Numbers as an array, text as str, everything else as None."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "U":
+            return " ".join(str(v) for v in value.reshape(-1)).strip()
+        return value if value.dtype.kind in "iuf" else None
+    return str(value) if isinstance(value, str) else None
