@@ -13,10 +13,10 @@ from torchspectral.registry import create, methods
 from torchspectral.sharpening import fuse
 
 CLASSICAL = [
-    *("exp", "gsa", "bt-h", "bdsd-pc", "pracs", "awlp", "mf"),
+    *("exp", "gsa", "bt-h", "bdsd-pc", "pracs", "awlp", "mf", "sr-d"),
     *("mtf-glp-fs", "mtf-glp-hpm", "mtf-glp-hpm-r"),
 ]
-ADDITIVE = ["exp", "gsa", "bdsd-pc", "pracs", "mtf-glp-fs"]
+ADDITIVE = ["exp", "gsa", "bdsd-pc", "pracs", "sr-d", "mtf-glp-fs"]
 
 
 def _scene(bands: int = 5, rows: int = 30, cols: int = 23, ratio: int = 3, seed: int = 0, offset: float = 800.0):
@@ -41,7 +41,7 @@ def _scene(bands: int = 5, rows: int = 30, cols: int = 23, ratio: int = 3, seed:
 def test_tiles_agree_with_the_whole(method: str, ratio: int) -> None:
     hs, pan, _ = _scene(ratio=ratio)
     whole = ts.sharpen(hs, pan, method=method)
-    tiled = ts.sharpen(hs, pan, method=method, tile=(8, 12))
+    tiled = ts.sharpen(hs, pan, method=method, tile=12)
     assert np.abs(whole["cube"] - tiled["cube"]).max() < 2e-3
     assert whole["cube"].shape == (5, 30 * ratio, 23 * ratio)
     grid = grid_of(whole["cube"])
@@ -121,7 +121,7 @@ def test_single_precision_is_enough(method: str) -> None:
     assert single.dtype == torch.float32 and float((single - double).abs().max()) < 0.2
 
 
-@pytest.mark.parametrize("method", CLASSICAL[1:])
+@pytest.mark.parametrize("method", [name for name in CLASSICAL if name not in ("exp", "sr-d")])
 def test_detail_helps(method: str) -> None:
     hs, pan, truth = _scene(ratio=4)
     plain = fuse(torch.from_numpy(hs.values), torch.from_numpy(pan.values), "exp")

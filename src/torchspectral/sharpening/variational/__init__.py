@@ -1,0 +1,1 @@
+"""Methods that solve for the image: sparse codes, total variation, subspace models."""
