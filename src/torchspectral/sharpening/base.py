@@ -2,13 +2,19 @@
 
 Roles
     ``cube``: the hyperspectral image, any number of bands, any quantity. ``pan``: one band on a grid of the same
-    ground that is a whole number of times finer, at least 2; corners agree to a tenth of a pixel. Other grids are
-    refused, or resampled first with ``resample=True``.
+    ground that is a whole number of times finer, at least 2; corners agree to a tenth of a pixel. ``guides``: several
+    bands on such a grid, from one or several products (`guided.stack`).
+Grids
+    A finer image that covers more ground is cut, one that covers less cuts the cube (guides do not: there the cube is
+    interpolated). Another CRS, a ratio that is no whole number or pixels that lie in between are refused, or
+    resampled first with ``resample=True``; the report says what was done (`pairs`).
 Output
-    ``cube``: all bands of the input on the grid of the PAN; bands that are not worked on (marked bad) are NaN.
+    ``cube``: all bands of the input on the finer grid; bands that are not worked on (marked bad) are NaN. Guided
+    fusion adds ``confidence``, a layer a band on the cube's grid.
 Convention
     A coarse pixel k stands for the fine pixel ``R k + R // 2``, as in the field's benchmark: for even ratios the
-    image lies half a PAN pixel beside the centre of its footprint.
+    image lies half a PAN pixel beside the centre of its footprint. Guided fusion follows real footprints unless the
+    cube was simulated.
 Statistics
     Means, regressions and gains are sums over the valid pixels of the whole scene, made in streaming passes before the
     first tile is fused: tiled and untiled results agree to rounding.
@@ -20,30 +26,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from torchspectral.cube import check_cube, make_cube
 from torchspectral.errors import BadCube, BadInput, BadSettings, BandMismatch
-from torchspectral.log import Progress, no_progress
+from torchspectral.log import Progress, get_logger, no_progress
 from torchspectral.result import Report, Result
 
 ROOM = "sharpening"
 DEFAULT = "gsa"
+DEFAULT_GUIDED = "guided"
+_log = get_logger("sharpening")
 
 
 def sharpen(
     hs: xr.DataArray | xr.Dataset,
     pan: xr.DataArray | None = None,
     *,
-    method: str = DEFAULT,
+    guides: Any = None,
+    method: str | None = None,
     settings: Mapping[str, Any] | None = None,
     weights: str | Path | None = None,
     state: Mapping[str, Any] | None = None,
+    responses: xr.DataArray | None = None,
+    check_shift: bool = True,
     out: Path | str | None = None,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Result:
-    """Sharpen a hyperspectral image with a panchromatic one.
+    """Sharpen a hyperspectral image with a panchromatic one, or with several finer bands.
 
     Parameters
     ----------
@@ -51,26 +63,33 @@ def sharpen(
         The cube; or an opened Dataset with ``cube`` and the layer ``pan``.
     pan : DataArray
         One band, on a grid a whole number of times finer over the same ground, in the units of `hs` or any other
-        (methods match its level to the cube's, networks do not).
-    method : str
-        A card of the room, see ``methods("sharpening")``.
+        (methods match its level to the cube's, networks do not). An image of several bands is taken as `guides`.
+    guides : DataArray, Dataset or a list of them
+        Finer images of several bands, each on a grid of its own: the 10 m and the 20 m bands of Sentinel-2, for example.
+    method : str, optional
+        A card of the room, see ``methods("sharpening")``; by default "guided" with guides and "gsa" with a PAN.
     settings : mapping, optional
         Fields of the method's settings.
     weights : path or str, optional
         Of a trained network.
     state : mapping, optional
         What an earlier fit learned; the scene is then not fitted.
+    responses : DataArray, dims (spectrum, band), optional
+        Spectral response of each guide; by default those of the guides' sensor, else Gaussians.
+    check_shift : bool
+        Look at some blocks of the scene whether PAN and cube lie over each other, and warn above 0.3 of the cube's
+        pixels. Nothing is moved. (Guided fusion registers its guides itself, see its settings.)
     out : path, optional
         File for the sharpened cube, or folder.
     progress : callable
         See `log.Progress`.
     **options
-        Fields of `engine.RunOptions`: bands, mask, seed, device, workers, tile, overwrite, resume, ...
+        Fields of `engine.RunOptions`: bands, mask, seed, device, workers, tile, overwrite, resume, resample, ...
 
     Returns
     -------
     Result
-        ``cube``.
+        ``cube``, and ``confidence`` where the method is "guided".
 
     Raises
     ------
@@ -82,25 +101,143 @@ def sharpen(
     --------
     >>> import torchspectral as ts
     >>> result = ts.sharpen(ts.open("hs.tif"), ts.open("pan.tif"), out="sharp.tif")  # doctest: +SKIP
+    >>> result = ts.sharpen(ts.open("enmap/"), guides=ts.open("sentinel2.tif"))  # doctest: +SKIP
     """
     from torchspectral import registry
     from torchspectral.engine import RunOptions, run
+    from torchspectral.sharpening.pairs import Done
 
-    cube, fine = pair_of(hs, pan)
+    if guides is None and _several(pan) and method in (None, DEFAULT_GUIDED):
+        guides, pan = pan, None
+    method = method or (DEFAULT_GUIDED if guides is not None else DEFAULT)
+    card = registry.card(ROOM, method)
+    chosen = RunOptions.make(options)
     values = dict(settings or {})
     given: Any = dict(state) if state is not None else None
+    done = Done()
+    if "guides" in card.needs:
+        inputs, values = _with_guides(hs, pan, guides, responses, values, chosen.resample, done)
+    elif guides is not None or responses is not None:
+        raise BadSettings(f"{method} works with one PAN, got guides: use method guided, or give one band as pan")
+    else:
+        cube, fine = pair_of(hs, pan)
+        cube, fine = _fitted(cube, fine, chosen.resample, done)
+        inputs = {"cube": cube, "pan": fine}
+    if chosen.mask is not None and inputs["cube"].shape[-2:] != _size_of(hs):
+        raise BadInput("a mask does not go with a cube that must be cut to its PAN: cut the scene first (bbox)")
     notes: list[str] = []
-    card = registry.card(ROOM, method)
     if "weights" in card.needs and given is None:
-        given, cube, values, notes = _trained(card.name, weights or card.weights, cube, values, options)
+        given, inputs["cube"], values, notes = _trained(
+            card.name, weights or card.weights, inputs["cube"], values, options
+        )
     elif weights is not None:
         raise BadSettings(f"method {method} has no weights, it learns from the scene: leave weights= out")
     made = registry.create(ROOM, method, values)
-    result = run(
-        made, {"cube": cube, "pan": fine}, out=out, options=RunOptions.make(options), state=given, progress=progress
-    )
+    result = run(made, inputs, out=out, options=chosen, state=given, progress=progress)
+    done.tell(result.report)
     result.report.resampled += notes
+    if "guides" in card.needs:
+        _tell_guided(result.report, inputs["cube"].shape[-2:], inputs["guides"].shape[-2:])
+    elif check_shift:
+        from torchspectral.sharpening.shift_check import tell_shift
+
+        tell_shift(inputs["cube"], inputs["pan"], result.report)
     return result
+
+
+def _several(pan: Any) -> bool:
+    if isinstance(pan, xr.DataArray):
+        return any(int(pan.sizes.get(dim, 1)) > 1 for dim in ("band", "layer"))
+    return isinstance(pan, list | tuple | xr.Dataset)
+
+
+def _size_of(hs: Any) -> tuple[int, int]:
+    cube = hs["cube"] if isinstance(hs, xr.Dataset) else hs
+    return int(cube.shape[-2]), int(cube.shape[-1])
+
+
+def _fitted(cube: xr.DataArray, fine: xr.DataArray, resample: bool, done: Any) -> tuple[xr.DataArray, xr.DataArray]:
+    """Cube and PAN on the ground that both cover."""
+    from torchspectral.sharpening.pairs import cut_to, fit_fine
+
+    cube = cut_to(cube, fine, "PAN", done)
+    return cube, fit_fine(fine, cube, what="PAN", resample=resample, done=done)
+
+
+def _with_guides(
+    hs: Any,
+    pan: Any,
+    guides: Any,
+    responses: xr.DataArray | None,
+    settings: dict[str, Any],
+    resample: bool,
+    done: Any,
+) -> tuple[dict[str, xr.DataArray], dict[str, Any]]:
+    """Inputs of guided fusion, and its settings with what the guides tell."""
+    from torchspectral.sharpening.guided.stack import assemble
+
+    if isinstance(hs, xr.Dataset) and (guides is None or pan is None) and "pan" in hs:
+        pan = pair_of(hs, pan)[1] if guides is None else pan
+    cube = check_cube(hs["cube"] if isinstance(hs, xr.Dataset) else hs)
+    if guides is None:
+        if pan is None:
+            raise BadInput("there is no guide: give guides= (--guide), finer images of the same ground")
+        guides = as_pan(pan)
+    found = assemble(cube, guides, responses=responses, resample=resample, done=done)
+    inputs = {"cube": cube, "guides": found.image, "guide_valid": found.valid}
+    if found.responses is not None:
+        inputs["responses"] = found.responses
+    values = dict(settings)
+    if "register_with" not in values and len(found.native) < found.image.sizes["band"]:
+        values["register_with"] = found.native
+    ratio = found.image.sizes["x"] // cube.sizes["x"]
+    if "centres" not in values:
+        simulated = any("Wald's protocol" in str(line) for line in cube.attrs.get("history", []))
+        values["centres"] = "benchmark" if simulated else "footprint"
+        if ratio % 2 == 0:
+            done.notes.append(
+                "the cube's pixels stand on fine pixel R k + R // 2, as it was simulated"
+                if simulated
+                else "the cube's pixels stand in the middle of their footprints (centres=benchmark: on fine pixel "
+                "R k + R // 2)"
+            )
+    return inputs, values
+
+
+def _tell_guided(report: Report, coarse: tuple[int, ...], fine: tuple[int, ...]) -> None:
+    """Sentences about the shift, dropped guides and bands that the guides do not see."""
+    figures, ratio = report.figures, fine[-1] // coarse[-1]
+    report.dropped += [str(line) for line in figures.get("guides_dropped", [])]
+    if not figures.get("guides_used"):
+        _warn(report, "no guide is left: the cube was interpolated")
+        return
+    rows, cols = figures["shift_rows"] / ratio, figures["shift_cols"] / ratio
+    if figures["shift_found"] and not (rows or cols):
+        report.notes.append("guides and cube lie over each other: no shift worth undoing was found")
+    elif figures["shift_found"]:
+        report.notes.append(
+            f"guides registered: content moved by {-rows:+.3f} rows and {-cols:+.3f} columns of the cube's pixels "
+            f"(deviation {figures['shift_deviation'] / ratio:.3f})"
+        )
+        if float(np.hypot(rows, cols)) > 1:
+            _warn(
+                report, "the guides lie more than one of the cube's pixels off it: look whether both are of one place"
+            )
+    elif report.settings.get("register_shift"):
+        _warn(report, f"the guides were not registered: {figures['shift_refused']}")
+    outside = figures.get("bands_outside", [])
+    if outside:
+        what = "interpolated" if report.settings.get("outside") == "interpolate" else "see their confidence"
+        _warn(
+            report,
+            f"{len(outside)} of {len(figures['r2'])} bands lie outside the guides' wavelengths, detail there is guessed "
+            f"from other wavelengths: {what}",
+        )
+
+
+def _warn(report: Report, line: str) -> None:
+    report.notes.append(line)
+    _log.warning("sharpen: %s", line)
 
 
 def pair_of(hs: Any, pan: Any) -> tuple[xr.DataArray, xr.DataArray]:
@@ -146,7 +283,10 @@ def as_pan(pan: Any) -> xr.DataArray:
         pan = blank.assign_coords({n: c for n, c in pan.coords.items() if not set(c.dims) & {"band"}})
     pan = check_cube(pan, what="pan")
     if pan.ndim != 3 or pan.sizes["band"] != 1:
-        raise BandMismatch(f"got a PAN of shape {pan.shape}, expected one band: pick one with isel(band=[k])")
+        raise BandMismatch(
+            f"got a PAN of shape {pan.shape}, expected one band: pick one with isel(band=[k]), or use method guided, "
+            "which takes them all"
+        )
     return pan
 
 

@@ -17,6 +17,8 @@ from torchspectral.ops.mtf import mtf_kernel, separable_terms
 
 SPLINE_REACH = 12
 """Fine pixels on each side that a cubic spline is taken to depend on: its poles decay by 0.27 a pixel."""
+TOLERANCE = 1e-5
+"""Of low-pass kernels as sums of separable ones: a fiftieth of a count in two thousand."""
 Pairs = tuple[tuple[AxisOperator, AxisOperator], ...]
 
 
@@ -55,24 +57,28 @@ def shift_operator(size: int, shift: float) -> AxisOperator:
     return gather(np.arange(size)[:, None] + whole + places[None, :], taps, size, "edge")
 
 
-def low_pairs(shape: tuple[int, int], ratio: int, gain: float, shift: tuple[float, float]) -> Pairs:
+def low_pairs(
+    shape: tuple[int, int], ratio: int, gain: float, shift: tuple[float, float], tolerance: float = TOLERANCE
+) -> Pairs:
     """Operators of an image at ``p + shift``, low-passed and decimated: sums of a rows and a columns operator.
 
-    Not cached: trial shifts are many.
+    Not cached: trial shifts are many. `tolerance` is that of the kernel, a share of its sum.
     """
     pairs = []
     moved = [shift_operator(n, d) if d else None for n, d in zip(shape, shift, strict=True)]
-    for filters in _filters(shape, ratio, gain):
+    for filters in _filters(shape, ratio, gain, tolerance):
         made = [f if m is None else f @ m for f, m in zip(filters, moved, strict=True)]
         pairs.append((made[0], made[1]))
     return tuple(pairs)
 
 
 @lru_cache(maxsize=64)
-def _filters(shape: tuple[int, int], ratio: int, gain: float) -> Pairs:
+def _filters(shape: tuple[int, int], ratio: int, gain: float, tolerance: float) -> Pairs:
     """Low-pass with the sensor's MTF (kernels that sum to 1) and decimation."""
     pairs = []
-    for down, across in separable_terms(mtf_kernel(float(ratio), gain, normalize=True)):
+    terms = separable_terms(mtf_kernel(float(ratio), gain, normalize=True), tolerance)
+    total = sum(down.sum() * across.sum() for down, across in terms)
+    for down, across in [(down / total, across) for down, across in terms]:
         pairs.append(
             (
                 decimation_operator(shape[0], ratio) @ correlation(shape[0], down, "edge"),

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import torch
 
-from torchspectral.engine.method import SceneInfo, Tile, Window
+from torchspectral.engine.method import Window
 from torchspectral.sharpening.guided.operators import low_pairs, run_pairs
 
 BLOCK = 64
 """Side of the blocks that are compared [coarse pixels]."""
-SAMPLE = 1 << 16
+SAMPLE = 1 << 15
 """Coarse pixels that are compared at most."""
 EDGE = 2
 """Coarse pixels at the scene's edge that do not count."""
@@ -29,6 +29,8 @@ STEP = 0.25
 """Of the numerical derivatives [fine pixels]."""
 LEAST = 32
 """Coarse pixels below which no shift is estimated."""
+ROUGH = 1e-4
+"""Tolerance of the low-pass kernel."""
 CUT = 3.0
 """Residuals of this many standard deviations count a quarter."""
 
@@ -81,9 +83,9 @@ class Found:
     why: str = ""
 
 
-def in_sample(row: int, col: int, info: SceneInfo) -> bool:
+def in_sample(row: int, col: int, shape: tuple[int, int]) -> bool:
     """Whether the block (row, col) is compared: all of a small scene, blocks spread evenly over a large one."""
-    rows, cols = (-(-n // BLOCK) for n in info.shape)
+    rows, cols = (-(-n // BLOCK) for n in shape)
     stride = 1
     while -(-rows // stride) * -(-cols // stride) * BLOCK**2 > SAMPLE:
         stride += 1
@@ -92,24 +94,39 @@ def in_sample(row: int, col: int, info: SceneInfo) -> bool:
     return (row - first[0]) % stride == 0 and (col - first[1]) % stride == 0
 
 
-def cut_pieces(tile: Tile, wanted: torch.Tensor, weight: torch.Tensor, guides: torch.Tensor, reach: int) -> list[Piece]:
+def cut_pieces(
+    inner: Window,
+    window: Window,
+    scene: tuple[int, int],
+    wanted: torch.Tensor,
+    weight: torch.Tensor,
+    guides: torch.Tensor,
+    reach: int,
+    *,
+    every: bool = False,
+) -> list[Piece]:
     """Parts of a tile's core that are compared.
 
     Parameters
     ----------
+    inner, window : Window
+        Core and whole of the tile, coarse pixels of the scene.
+    scene : tuple of int
+        Rows and columns of the scene.
     wanted : Tensor, shape (K, y, x), over the tile's window
     weight : Tensor, shape (y, x), over the tile's window
     guides : Tensor, shape (K, R y, R x), over the tile's window
     reach : int
         Coarse pixels that the low-pass of a shifted guide looks around.
+    every : bool
+        Compare all blocks of the core, whatever the size of the scene.
     """
-    inner, window, info = tile.inner, tile.window, tile.info
-    rows, cols = info.shape
+    rows, cols = scene
     ratio = guides.shape[-1] // window.width
     found = []
     for block_row in range(inner.row // BLOCK, (inner.row + inner.height - 1) // BLOCK + 1):
         for block_col in range(inner.col // BLOCK, (inner.col + inner.width - 1) // BLOCK + 1):
-            if not in_sample(block_row, block_col, info):
+            if not (every or in_sample(block_row, block_col, scene)):
                 continue
             top, left = max(block_row * BLOCK, inner.row, EDGE), max(block_col * BLOCK, inner.col, EDGE)
             bottom = min((block_row + 1) * BLOCK, inner.row + inner.height, rows - EDGE)
@@ -156,7 +173,9 @@ class _Sample:
         parts = []
         moved = (shift[0] + self.offset, shift[1] + self.offset)
         for guides, inner in self.groups:
-            low = run_pairs(guides, low_pairs((guides.shape[-2], guides.shape[-1]), self.ratio, self.gain, moved))
+            low = run_pairs(
+                guides, low_pairs((guides.shape[-2], guides.shape[-1]), self.ratio, self.gain, moved, ROUGH)
+            )
             rows, cols = inner.slices
             parts.append(low[..., rows, cols].movedim(1, 0).flatten(1))
         return torch.cat(parts, dim=1)

@@ -28,6 +28,8 @@ from torchspectral.sharpening.guided.operators import (
 from torchspectral.sharpening.guided.registration import Found, cut_pieces, find_shift
 from torchspectral.sharpening.guided.ridge import Fit, Sums, consistency, ridge
 
+WORTH = 0.02
+"""Part of the unexplained variance that a shift must take away, or the guides stay as they are."""
 LEAK = 1e-3
 """Share of the low-pass kernel that may fall on masked guide pixels."""
 FILL = 9
@@ -130,10 +132,13 @@ class Guided(Method):
         look = source.reduce(self._look, _merge_looks)
         kept, dropped = self._kept(look)
         base: State = {"kept": kept, "mean": look["total"] / look["count"].clamp_min(1), "shift": (0.0, 0.0)}
-        found = Found(why="not asked for")
+        found, sums = Found(why="not asked for"), None
         if self.settings.register_shift and bool(kept.any()):
             compared = self._compared(kept)
-            matched = self._matched(source, base, compared)
+            matched = torch.zeros(0)
+            if "responses" not in source.info.names:
+                sums = source.reduce(partial(self._sums, base=base), operator.add)
+                matched = _most_alike(sums, compared)
             pieces = source.reduce(partial(self._pieces, base=base, compared=compared, matched=matched), operator.add)
             ratio = int(source.info.ratio["guides"])
             found = find_shift(
@@ -144,9 +149,11 @@ class Guided(Method):
                 limit=self._limit,
                 robust=self.settings.robust,
             )
-            if found.trusted:
+            if found.trusted and found.after < (1 - WORTH) * found.before:
                 base["shift"] = (found.rows, found.cols)
-        sums = source.reduce(partial(self._sums, base=base), operator.add)
+                sums = None
+        if sums is None:
+            sums = source.reduce(partial(self._sums, base=base), operator.add)
         count = int(sums.cross[0, 0])
         if bool(kept.any()) and count == 0:
             raise BadInput(
@@ -220,21 +227,6 @@ class Guided(Method):
         chosen = [k for k in asked if kept[k]] or [k for k in range(kept.numel()) if kept[k]]
         return torch.tensor(chosen, dtype=torch.long)
 
-    def _matched(self, source: Source, base: State, compared: torch.Tensor) -> torch.Tensor:
-        """For scenes without responses: the weights that pick the band most like each guide, (K', B)."""
-        tile = next(iter(source.tiles()))
-        if "responses" in tile:
-            return torch.zeros(0)
-        fit = source.reduce(partial(self._sums, base=base), operator.add)
-        k, n = fit.guides, float(fit.cross[0, 0])
-        mean = fit.cross[0] / max(n, 1.0)
-        spread = fit.cross[1:] - n * mean[1 : k + 1, None] * mean[None, :]
-        power = (fit.power - n * mean[k + 1 :].square()).clamp_min(1e-300)
-        likeness = spread[compared][:, k + 1 :].square() / power
-        weights = torch.zeros(compared.numel(), fit.power.numel(), dtype=torch.float64)
-        weights[torch.arange(compared.numel()), likeness.argmax(1)] = 1.0
-        return weights
-
     def _pieces(self, tile: Tile, base: State, compared: torch.Tensor, matched: torch.Tensor) -> list[Any]:
         weights = matched if matched.numel() else tile["responses"].double()[compared]
         seen = weights.abs().sum(1) > 0
@@ -247,7 +239,7 @@ class Guided(Method):
         weight = (valid[0, compared].all(0) & tile.valid[0, 0]).double()
         guides, mask = tile["guides"][0, compared], _mask(tile)[0, compared]
         filled = torch.where(mask, guides.double(), base["mean"][compared].to(guides.device)[:, None, None])
-        return cut_pieces(tile, wanted, weight, filled, self._reach)
+        return cut_pieces(tile.inner, tile.window, tile.info.shape, wanted, weight, filled, self._reach)
 
     def _sums(self, tile: Tile, base: State) -> Sums:
         """Products of guides and bands over the coarse core pixels where all are seen."""
@@ -434,6 +426,7 @@ class Guided(Method):
             "guides_dropped": list(state["dropped"]),
             "shift_rows": float(state["shift"][0]),
             "shift_cols": float(state["shift"][1]),
+            "shift_measured": [float(state["found"][0]), float(state["found"][1])],
             "shift_deviation": deviation,
             "shift_found": bool(trusted),
             "shift_refused": "" if trusted else str(state["why"]),
@@ -444,6 +437,18 @@ class Guided(Method):
             "consistency": [float(v) for v in state["consistency"]],
             "bands_outside": [int(b) + 1 for b in torch.as_tensor(state["outside"]).nonzero()[:, 0]],
         }
+
+
+def _most_alike(sums: Sums, compared: torch.Tensor) -> torch.Tensor:
+    """Weights that pick the band which correlates best with each guide, (K', B): for scenes without responses."""
+    k, n = sums.guides, max(float(sums.cross[0, 0]), 1.0)
+    mean = sums.cross[0] / n
+    spread = sums.cross[1:] - n * mean[1 : k + 1, None] * mean[None, :]
+    power = (sums.power - n * mean[k + 1 :].square()).clamp_min(1e-300)
+    likeness = spread[compared][:, k + 1 :].square() / power
+    weights = torch.zeros(compared.numel(), sums.power.numel(), dtype=torch.float64)
+    weights[torch.arange(compared.numel()), likeness.argmax(1)] = 1.0
+    return weights
 
 
 def _merge_looks(one: State, two: State) -> State:
