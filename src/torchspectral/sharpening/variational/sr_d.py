@@ -25,8 +25,8 @@ CHUNK = 1024
 LEAST = 1e-6
 """Norm of an atom, as a share of the PAN's standard deviation, below which a patch of the PAN holds no detail."""
 
-ROUNDING = 1e-9
-"""The same as a share of the PAN's mean: what filters leave of a constant."""
+ROUNDING = 3e-6
+"""The same as a share of the PAN's mean: what filters leave of a constant, whose kernels are sums of a few separable ones."""
 
 _BICUBIC_REACH = 3
 _SINGULAR = 0.1
@@ -35,7 +35,7 @@ _SINGULAR = 0.1
 class SRDSettings(InjectionSettings):
     """Settings of SR-D."""
 
-    compat: Literal["", "authors-code", "authors-kernels"] = setting(
+    compat: Literal["", "authors-code", "authors-kernels"] = setting(  # type: ignore[assignment]
         "",
         "'authors-code': as the benchmark's code, which codes every patch as if it were the first; 'authors-kernels': its "
         "kernels, border and test of the normal equations, but each patch is coded for itself",
