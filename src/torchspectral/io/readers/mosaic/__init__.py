@@ -1,0 +1,1 @@
+"""Raw frames of snapshot-mosaic cameras (filters laid over the pixels of one detector)."""
