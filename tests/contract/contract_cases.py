@@ -57,12 +57,35 @@ def _r_pnn(bands: int) -> dict[str, Any]:
     return dict(RPNNNetwork().state_dict())
 
 
+def _network(name: str) -> Callable[[int], dict[str, Any]]:
+    def state(bands: int) -> dict[str, Any]:
+        torch.manual_seed(0)
+        return dict(ts.create_model(name, bands=bands).state_dict())
+
+    return state
+
+
+PRIOR = {"iterations": 12, "channels": 8, "gain": 1.0}
+def _z_pnn(bands: int) -> dict[str, Any]:
+    from torchspectral.sharpening.zero_shot.networks import PNN
+
+    torch.manual_seed(0)
+    return dict(PNN(bands).state_dict())
+
+
 SPECIAL: dict[tuple[str, str], Special] = {
+    ("sharpening", "z-pnn"): Special(settings={"epochs": 3}, state=_z_pnn),
+    ("sharpening", "z-pnn-scratch"): Special(settings={"epochs": 3}),
     ("sharpening", "r-pnn"): Special(settings={"first_iterations": 2, "most_iterations": 2}, state=_r_pnn),
     ("sharpening", "rho-pnn"): Special(
         settings={"ensemble": 2, "ensemble_epochs": 1, "epochs": 2, "sharpenings": 1, "eta": 0.0}
     ),
     ("sharpening", "hyperpnn"): Special(state=_hyperpnn),
+    ("sharpening", "hspenet"): Special(state=_network("hspenet")),
+    ("sharpening", "hyper-dsnet"): Special(state=_network("hyper-dsnet")),
+    ("sharpening", "dhp-darn"): Special(PRIOR, _network("dhp-darn")),
+    ("sharpening", "dip-hyperkite"): Special(PRIOR | {"block": 16}, _network("dip-hyperkite")),
+    ("sharpening", "pca-z-pnn"): Special({"iterations": 12}),
     ("classification", "sam"): Special(roles=("library",)),
     ("unmixing", "fcls"): Special(roles=("library",)),
     ("unmixing", "vca-fcls"): Special(settings={"k": 3}),

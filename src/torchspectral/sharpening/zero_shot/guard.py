@@ -169,20 +169,20 @@ class Guard:
 
 
 class Trace:
-    """Losses of every iteration: band, iteration, spectral, structural, weight of the structural loss."""
+    """Losses of every iteration: band, iteration, spectral, structural (unthresholded), its weight, what was minimised."""
 
-    COLUMNS = ("band", "iteration", "spectral", "structural", "weight")
+    COLUMNS = ("band", "iteration", "spectral", "structural", "weight", "total")
 
     def __init__(self, rows: torch.Tensor | None = None) -> None:
         self._done = rows if rows is not None else torch.empty(0, len(self.COLUMNS), dtype=torch.float64)
         self._new: list[tuple[float, ...]] = []
 
-    def add(self, band: int, iteration: int, spectral: float, structural: float, weight: float) -> None:
+    def add(self, band: int, iteration: int, spectral: float, structural: float, weight: float, total: float) -> None:
         """Record one iteration of a band (from 0)."""
-        self._new.append((band, iteration, spectral, structural, weight))
+        self._new.append((band, iteration, spectral, structural, weight, total))
 
     def rows(self) -> torch.Tensor:
-        """All rows so far, (n, 5) float64."""
+        """All rows so far, (n, 6) float64."""
         if self._new:
             self._done = torch.cat([self._done.cpu(), torch.tensor(self._new, dtype=torch.float64)])
             self._new = []

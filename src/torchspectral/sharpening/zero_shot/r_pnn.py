@@ -146,7 +146,7 @@ class RPNN(Bandwise):
             loss.backward()
             optimiser.step()
             now, colour = float(loss.detach()), float(spectral.detach())
-            trace.add(band, iteration, colour, float(plain), alpha)
+            trace.add(band, iteration, colour, float(plain), alpha, now)
             # Where no weights keep the limit, those of the least spectral loss are taken.
             within = colour <= limit
             score = now if within else colour

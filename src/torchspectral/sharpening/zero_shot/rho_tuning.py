@@ -114,7 +114,7 @@ class BandTuning:
         while self.iterations < most and left:
             colour, detail, weight = self._step(weight)
             if trace is not None:
-                trace.add(self.number, self.iterations, colour, detail, weight)
+                trace.add(self.number, self.iterations, colour, detail, weight, colour + weight * detail)
             self.iterations += 1
             if colour < self.switch.low and not self.reached:
                 self.beta = self._adapted_beta()

@@ -141,14 +141,18 @@ def stack_of(
         return Stack(tile["pan"], lambda bands: cube[:, bands], info.bands, centres, valid=tile.valid, border=border)
     pan = source.whole("pan")
     fine = source.whole("upsampled") if _has(source, "upsampled") else None
-    placed = source.reduce(_valid, _join)
-    valid = _assemble(placed, info.shape, 1)[None].to(pan.device) > 0
+    valid = valid_pixels(source)
 
     def read(bands: list[int]) -> torch.Tensor:
         parts = source.reduce(partial(_pick, bands), _join)
         return _assemble(parts, info.shape, len(bands))[None].to(pan)
 
     return Stack(pan, read, info.bands, centres, valid=valid, fine=fine, border=border)
+
+
+def valid_pixels(source: Source) -> torch.Tensor:
+    """Valid pixels of a whole scene, bool (1, 1, y, x), on the CPU."""
+    return _assemble(source.reduce(_valid, _join), source.info.shape, 1)[None] > 0
 
 
 def _has(source: Source, role: str) -> bool:
