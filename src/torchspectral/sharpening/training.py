@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torchspectral.ops.interpolate import check_ratio, interpolation_halo
 from torchspectral.ops.mtf import HS_GAIN, kernel_size
 from torchspectral.settings import setting
 from torchspectral.sharpening.deep.prior_fit import PriorPlan, PriorScene, prior_image
+from torchspectral.sharpening.deep.prior_method import DEEP_PRIOR, INTERPOLATED_PRIOR
 from torchspectral.sharpening.protocol import wald_pairs
 
 
@@ -178,6 +179,9 @@ class HyperDSNetTraining(SharpeningTraining):
 
     batch: int = setting(32, "patches in a step, over all devices", ge=1)
     features: int = setting(16, "channels of each of the three sizes of layers", ge=1)
+    quiet_start: bool = setting(
+        False, "begin as plain interpolation, the last layer at zero: without it large rates kill the first layers"
+    )
 
 
 class HyperDSNetRecipe(SharpeningRecipe):
@@ -189,11 +193,22 @@ class HyperDSNetRecipe(SharpeningRecipe):
     network_inputs: ClassVar[tuple[str, ...]] = ("pan", "upsampled", "hs")
     scaled: ClassVar[tuple[str, ...]] = ("target", "pan", "upsampled", "hs")
 
+    def build(self) -> torch.nn.Module:
+        """The network with fresh weights."""
+        network = super().build()
+        if self.settings.quiet_start:
+            for parameter in network.get_submodule("convlast").parameters():
+                torch.nn.init.zeros_(parameter)
+        return network
+
 
 class PriorTraining(SharpeningTraining):
     """Settings of the training of a network behind a deep prior; the prior is fitted once on each piece of ground."""
 
     features: int = setting(64, "channels of the network", ge=1)
+    prior: Literal["deep", "interpolated"] = setting(
+        "deep", "what the network corrects: the deep prior, or the interpolated image, which costs nothing"
+    )
     prior_iterations: int = setting(1500, "optimiser steps of the prior", ge=1)
     prior_rate: float = setting(1e-3, "learning rate of the prior", gt=0)
     prior_channels: int = setting(128, "channels of the prior's network", ge=1)
@@ -223,13 +238,24 @@ class PriorRecipe(SharpeningRecipe):
     def made(self, scene: Scene) -> dict[str, np.ndarray]:
         """The pairs, with the prior of the degraded image."""
         arrays = super().made(scene)
+        arrays["prior"] = self._deep(arrays) if self.settings.prior == "deep" else arrays["upsampled"]
+        if self.settings.prior_clip:
+            arrays["prior"] = arrays["prior"].clip(0, 1)
+        return arrays
+
+    def _deep(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         hole = np.isnan(arrays["hs"]).any(1, keepdims=True)
         device = parse_device(self.settings.prior_device)
         low, pan = (torch.from_numpy(np.nan_to_num(arrays[role])).to(device) for role in ("hs", "pan"))
         known = PriorScene(low, pan, torch.from_numpy(~hole).to(low))
-        prior = prior_image(self.plan(), known, self.settings.prior_seed)
-        arrays["prior"] = (prior.clamp(0, 1) if self.settings.prior_clip else prior).cpu().numpy()
-        return arrays
+        drawn: np.ndarray = prior_image(self.plan(), known, self.settings.prior_seed).cpu().numpy()
+        return drawn
+
+    def card(self) -> dict[str, Any]:
+        """As for all, and which prior the network corrects."""
+        facts = super().card()
+        what = DEEP_PRIOR if self.settings.prior == "deep" else INTERPOLATED_PRIOR
+        return facts | {"preprocessing": f"{facts['preprocessing']}; {what}"}
 
 
 class DHPDARNTraining(PriorTraining):

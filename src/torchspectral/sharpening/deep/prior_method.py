@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -12,11 +12,21 @@ from torchspectral.ops.mtf import HS_GAIN
 from torchspectral.settings import Settings, setting
 from torchspectral.sharpening.deep.prior_fit import PriorPlan, PriorScene, draw_prior, fit_prior
 from torchspectral.sharpening.deep.trained import GainSettings, Loaded, TrainedNetwork
+from torchspectral.sharpening.upsampled import Upsampled
+
+DEEP_PRIOR = "the network corrects a deep prior"
+INTERPOLATED_PRIOR = "the network corrects the interpolated image, not a deep prior"
+"""What the card of weights says of the prior that they were trained behind."""
 
 
 class PriorSettings(GainSettings):
     """Settings that both methods with a deep prior share."""
 
+    prior: Literal["auto", "deep", "interpolated"] = setting(
+        "auto",
+        "what the network corrects: the deep prior, fitted on the scene; the interpolated image; auto: what the weights "
+        "were trained behind, the deep prior where they do not say",
+    )
     iterations: int = setting(1500, "optimiser steps of the prior, on each scene", ge=1)
     learning_rate: float = setting(1e-3, "learning rate of the prior", gt=0)
     channels: int = setting(128, "channels of the prior's network", ge=1)
@@ -52,7 +62,7 @@ class PriorNetwork(TrainedNetwork):
         """Fit the prior, beside the weights; a round is a few iterations."""
         found = dict(state or {})
         self.arguments(found)
-        if not found.get("prior.done"):
+        if self.settings.prior != "interpolated" and not found.get("prior.done"):
             tile = next(iter(source.tiles()))
             Loaded(self, found, tile["cube"])  # weights that do not fit are refused before the work, not after it
             scene = PriorScene(tile["cube"], tile["pan"], tile.valid.to(tile["cube"]))
@@ -64,7 +74,10 @@ class PriorNetwork(TrainedNetwork):
         """Draw the prior and correct it."""
         cube = tile["cube"]
         network = Loaded(self, state, cube)
-        prior = draw_prior(self.plan(), state, tile["pan"], cube.shape[1])
+        if self.settings.prior == "interpolated":
+            prior = Upsampled(tile, "symmetric").image()
+        else:
+            prior = draw_prior(self.plan(), state, tile["pan"], cube.shape[1])
         with torch.no_grad():
             out = self.correct(network, tile["pan"], self.clipped(prior))
         return {"cube": self.clipped(out)}
@@ -81,7 +94,8 @@ class PriorNetwork(TrainedNetwork):
         """Bytes of the prior's layers with their gradients for `fit`; of one pass and the correction for `apply`."""
         pixels = size.rows * size.cols * size.zoom**2
         c = self.settings.channels
-        return {"fit": 4 * pixels * (12 * c + 6 * size.bands), "apply": 4 * pixels * (5 * c + 5 * size.bands + 400)}
+        fit = 0 if self.settings.prior == "interpolated" else 4 * pixels * (12 * c + 6 * size.bands)
+        return {"fit": fit, "apply": 4 * pixels * (5 * c + 5 * size.bands + 400)}
 
     def figures(self, state: State) -> dict[str, Any]:
         """Number of weights, and losses of the prior on the way."""
