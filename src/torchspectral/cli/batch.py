@@ -83,12 +83,18 @@ def _in_folder(path: Path) -> list[Path]:
 
     if is_product(path):
         return [path]
-    inside = [p for p in sorted(path.iterdir()) if not p.name.startswith(".") and is_product(p)]
+    inside = [p for p in sorted(path.iterdir()) if not p.name.startswith(".") and not _beside(p) and is_product(p)]
     if not inside:
         raise ProductNotFound(
             f"{path} is no product and holds none: `torchspectral methods io` lists what can be opened"
         )
     return inside
+
+
+def _beside(path: Path) -> bool:
+    """Whether a file is the item that stands beside an output of ours: the output is the product."""
+    name = path.name.removesuffix(".stac.json")
+    return name != path.name and path.with_name(name).exists()
 
 
 def is_folder(out: OutPath) -> bool:

@@ -74,7 +74,7 @@ def convert(
 
     Example: torchspectral convert scene.tif -o scene.zarr --bands good
     """
-    from torchspectral.cli.batch import Inputs, expand, is_folder, outputs_for, run_batch
+    from torchspectral.cli.batch import Inputs, expand, outputs_for, run_batch
     from torchspectral.cli.show import print_json, progress_bar
     from torchspectral.cli.verb import remember_inputs
     from torchspectral.engine.convert import convert as run
@@ -91,8 +91,7 @@ def convert(
     if not stac and acquired is not None:
         raise BadSettings("got --acquired without --stac: it is the time of a STAC item")
     paths = expand(scenes)
-    if mosaic and is_folder(output):
-        output = OutPath(output / f"mosaic{suffix}")
+    inputs = Inputs([Path("mosaic")]) if mosaic else paths
 
     def opened() -> Any:
         chosen = None if mask != "clear" else mask
@@ -107,7 +106,8 @@ def convert(
         if mosaic:
             plan |= {"rule": rule, "inputs": [str(p) for p in paths]}
             cube = opened() if bbox is None else crop(opened(), bbox)
-            print_json(_plan(cube, paths[0], output, {**plan, **moves}, overwrite or resume))
+            (target,) = outputs_for(inputs, output, suffix, into_folder=True)
+            print_json(_plan(cube, paths[0], target, {**plan, **moves}, overwrite or resume))
             return
         for source, target in zip(paths, outputs_for(paths, output, suffix, into_folder=True), strict=True):
             cube = _on_map(source, bbox, keep_geometry, moves)
@@ -141,7 +141,6 @@ def convert(
         remember_inputs(result, {"product": list(paths) if mosaic else source}, told)
         return result
 
-    inputs = Inputs(paths[:1]) if mosaic else paths
     run_batch(
         inputs, output, suffix, work, skip_existing=skip_existing, resume=resume, as_json=as_json, into_folder=True
     )
