@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 
 sys.path.insert(0, str(Path(__file__).parent))
+import desis_miniature
 from desis_miniature import BANDS, STEM, table, write_product, zip_product
 
 import torchspectral as ts
@@ -96,3 +99,22 @@ def test_opening_reads_no_pixel(tmp_path: Path, monkeypatch) -> None:
     assert cube.sizes["band"] == BANDS and reads == []
     raw = ts.open(tmp_path / "p", raw=True)
     assert raw.dtype == np.int16 and len(raw.attrs["packing"]["scale"]) == BANDS
+
+
+def test_a_full_size_scene_opens_without_reading_pixels(tmp_path: Path, monkeypatch) -> None:
+    many = [(400.0 + 2.553 * i, 3.5, 1e-4, 0.0) for i in range(235)]
+    monkeypatch.setattr(desis_miniature, "table", lambda: many)
+    monkeypatch.setattr(desis_miniature, "BANDS", 235)
+    write_product(tmp_path / "p", size=(2, 2), quality=False)
+    image = tmp_path / "p" / f"{STEM.format('L2A')}-SPECTRAL_IMAGE.tif"
+    with rasterio.open(
+        image, "w", driver="GTiff", width=1200, height=1000, count=235, dtype="int16", nodata=-32768, tiled=True,
+        sparse_ok=True, compress="deflate", crs="EPSG:32611", transform=Affine(30, 0, 0, 0, -30, 0),
+    ):  # fmt: skip
+        pass
+    reads = []
+    real = StackArray.read
+    monkeypatch.setattr(StackArray, "read", lambda self, *a: reads.append(a) or real(self, *a))
+    cube = ts.open(tmp_path / "p")
+    assert cube.shape == (235, 1000, 1200) and reads == []
+    assert np.isnan(cube[3, 500:510, 600:610].values).all() and len(reads) == 1

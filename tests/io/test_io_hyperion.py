@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -102,3 +103,18 @@ def test_opening_reads_no_pixel(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(StackArray, "read", lambda self, *a: reads.append(a) or real(self, *a))
     ts.describe(tmp_path / "p")
     assert ts.open(tmp_path / "p").shape == (len(SOME), 6, 7) and reads == []
+
+
+def test_a_full_size_scene_opens_without_reading_pixels(tmp_path: Path, monkeypatch) -> None:
+    for band in range(1, 243):
+        with rasterio.open(
+            tmp_path / f"{STEM}_B{band:03d}_L1T.TIF", "w", driver="GTiff", width=1200, height=3400, count=1, dtype="int16",
+            tiled=True, sparse_ok=True, compress="deflate", crs="EPSG:32651", transform=Affine(30, 0, 0, 0, -30, 0),
+        ):  # fmt: skip
+            pass
+    reads = []
+    real = StackArray.read
+    monkeypatch.setattr(StackArray, "read", lambda self, *a: reads.append(a) or real(self, *a))
+    cube = ts.open(tmp_path)
+    assert cube.shape == (242, 3400, 1200) and reads == []
+    assert np.isnan(cube[[3, 40], 500:510, 600:610].values).all() and len(reads) == 1

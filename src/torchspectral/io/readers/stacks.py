@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -127,12 +126,20 @@ class MergedArray(StoredArray):
         """Values of a window."""
         z = self.zoom
         block = _values(self.inner, bands, slice(rows.start * z, rows.stop * z), slice(cols.start * z, cols.stop * z))
-        parts = block.reshape(block.shape[0], block.shape[1] // z, z, block.shape[2] // z, z)
         if block.dtype.kind == "b":
+            parts = block.reshape(block.shape[0], block.shape[1] // z, z, block.shape[2] // z, z)
             return np.asarray(parts.any(axis=(2, 4)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # nothing valid: NaN, as it should be
-            return np.asarray(np.nanmean(parts, axis=(2, 4), dtype=np.float32))
+        # Added in one order whatever the window, so that windows equal the whole to the last bit.
+        total = np.zeros((block.shape[0], block.shape[1] // z, block.shape[2] // z))
+        count = np.zeros(total.shape, dtype=np.int16)
+        for row in range(z):
+            for col in range(z):
+                part = block[:, row::z, col::z]
+                known = np.isfinite(part)
+                total += np.where(known, part, 0.0)
+                count += known
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (total / count).astype(np.float32)
 
 
 class JoinedArray(StoredArray):
