@@ -94,3 +94,22 @@ def test_bad_calls() -> None:
         coregister(a, a, bands=[3])
     with pytest.raises(BadInput, match="constant"):
         coregister(a, place(make_cube(np.ones((1, 160, 180))), UTM, 32633))
+
+
+def test_a_cube_is_held_against_a_finer_guide_through_its_response() -> None:
+    truth, noise = ground(120, 130), np.random.default_rng(3)
+    fine = Affine(10.0, 0, 4e5, 0, -10.0, 5e6)
+    # The guide's broad band is the mean of bands 3 to 5; bands 1 and 2 show something else.
+    guide = place(make_cube(np.kron(truth, np.ones((3, 3)))[None], wavelength=[665], fwhm=[60]), fine, 32633)
+    other = [gaussian_filter(noise.standard_normal(truth.shape), 1.2) * 100 + 1000 for _ in range(2)]
+    bands = [shifted(truth, 0.4, -0.3) + noise.standard_normal(truth.shape) * 20 for _ in range(3)]
+    cube = make_cube(np.stack([*other, *bands]).astype(np.float32), wavelength=[450, 500, 645, 665, 685])
+    moving = place(cube, Affine(30.0, 0, 4e5, 0, -30.0, 5e6), 32633)
+    result = coregister(moving, guide)
+    figures = result.report.figures
+    assert (figures["shift_rows"], figures["shift_cols"]) == pytest.approx((0.4, -0.3), abs=0.06)
+    assert figures["correction_east_metres"] == pytest.approx(9, abs=2)
+    assert figures["correction_north_metres"] == pytest.approx(12, abs=2)
+    assert result.report.settings["bands"] == [2, 3, 4] and not result.report.notes
+    far = coregister(moving, place(guide, Affine(10.0, 0, 4e5 + 90, 0, -10.0, 5e6), 32633))
+    assert any("more than one" in note for note in far.report.notes)

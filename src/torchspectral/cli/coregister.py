@@ -7,13 +7,25 @@ from typing import Annotated
 
 import typer
 
-from torchspectral.cli.options import Json, Out, Overwrite
+from torchspectral.cli.options import Json, Out, Overwrite, parse_bands
 
 
 def coregister(
     moving: Annotated[Path, typer.Argument(help="Scene to shift.", show_default=False)],
-    reference: Annotated[Path, typer.Argument(help="Scene that stays.", show_default=False)],
+    reference: Annotated[
+        Path, typer.Argument(help="Scene that stays: any sensor, PAN, CRS and pixel size.", show_default=False)
+    ],
     output: Out,
+    bands: Annotated[str | None, typer.Option("--bands", help="Bands of the scene to compare, numbers from 1.")] = None,
+    reference_bands: Annotated[
+        str | None, typer.Option("--reference-bands", help="Bands of the reference to compare, numbers from 1.")
+    ] = None,
+    max_shift: Annotated[
+        float | None, typer.Option("--max-shift", help="Largest shift searched for, in the scene's pixels.")
+    ] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Also resample the values back onto the pixels that the scene had.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -23,11 +35,25 @@ def coregister(
     """
     from torchspectral.cli.show import print_result
     from torchspectral.cli.verb import refuse_input_as_output
+    from torchspectral.errors import BadSettings
     from torchspectral.geo import coregister as run
     from torchspectral.io import open_product, save
 
     refuse_input_as_output(output, [moving, reference])
-    result = run(open_product(moving), open_product(reference))
+    chosen = []
+    for name, text in (("--bands", bands), ("--reference-bands", reference_bands)):
+        numbers = parse_bands(text) if text is not None else None
+        if isinstance(numbers, str):
+            raise BadSettings(f"got {name} {text!r}, expected numbers from 1 such as 30-35")
+        chosen.append(numbers)
+    result = run(
+        open_product(moving),
+        open_product(reference),
+        bands=chosen[0],
+        reference_bands=chosen[1],
+        max_shift=max_shift,
+        resample=resample,
+    )
     path = save(result.primary, output, overwrite=overwrite, report=result.report)
     result.paths[next(iter(result))] = str(path)
     print_result(result, as_json)

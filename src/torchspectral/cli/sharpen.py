@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from torchspectral.cli.options import Engine, Json, Method, Out, Scene, Settings, Weights, with_engine
+from torchspectral.cli.options import Engine, Json, Out, Scene, Settings, Weights, with_engine
 
 
 @with_engine
@@ -20,20 +21,96 @@ def sharpen(
     pan: Annotated[
         Path | None, typer.Argument(help="PAN image; left out where the product has one.", show_default=False)
     ] = None,
-    method: Method = "gsa",
+    guide: Annotated[
+        list[Path] | None,
+        typer.Option("--guide", help="Finer image of several bands (Sentinel-2: its 10 m and 20 m bands); repeat."),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method", "-m", help="Method; guided with guides, else gsa. See `torchspectral methods sharpening`."
+        ),
+    ] = None,
     weights: Weights = None,
+    srf: Annotated[
+        Path | None,
+        typer.Option("--srf", help="Spectral responses of the guides, one spectrum each: .sli or text."),
+    ] = None,
+    check_shift: Annotated[
+        bool,
+        typer.Option("--shift-check/--no-shift-check", help="Warn where PAN and scene do not lie over each other."),
+    ] = True,
     as_json: Json = False,
 ) -> None:
-    """Sharpen a hyperspectral image with a panchromatic one.
+    """Sharpen a hyperspectral image with a panchromatic one, or with several bands of a finer sensor.
 
-    Example: torchspectral sharpen hs.tif pan.tif -o sharp.tif --method gsa
+    Example: torchspectral sharpen enmap/ --guide sentinel2.SAFE -o sharp.tif
     """
     from torchspectral.cli.verb import open_pan, run_verb
+    from torchspectral.errors import BadSettings
     from torchspectral.settings import parse_pairs
+    from torchspectral.sharpening.base import DEFAULT, DEFAULT_GUIDED
     from torchspectral.sharpening.base import sharpen as run
 
-    def call(cube, **options):  # type: ignore[no-untyped-def]
-        finer = open_pan(scene, pan, engine)
-        return run(cube, finer, method=method, settings=parse_pairs(settings or []), weights=weights, **options)
+    if guide and pan:
+        raise BadSettings("got a PAN and --guide, expected one of them: give the PAN as another --guide")
+    chosen = method or (DEFAULT_GUIDED if guide else DEFAULT)
 
-    run_verb("sharpening", method, [scene], output, engine, call, as_json=as_json, inputs={"pan": pan}, weights=weights)
+    def call(cube, **options):  # type: ignore[no-untyped-def]
+        more: dict[str, Any] = {"responses": open_responses(srf)} if srf else {}
+        if guide:
+            more["guides"] = open_guides(guide)
+        else:
+            more["pan"] = open_pan(scene, pan, engine)
+        return run(
+            cube,
+            method=method,
+            settings=parse_pairs(settings or []),
+            weights=weights,
+            check_shift=check_shift,
+            **more,
+            **options,
+        )
+
+    inputs: dict[str, Any] = {"pan": pan, "srf": srf}
+    inputs |= {"guide" if n == 0 else f"guide-{n + 1}": path for n, path in enumerate(guide or [])}
+    run_verb("sharpening", chosen, [scene], output, engine, call, as_json=as_json, inputs=inputs, weights=weights)
+    if guide and len(guide) > 1 and not engine.dry_run:
+        _remember_guides(output, guide)
+
+
+def _remember_guides(output: Path, guides: Sequence[Path]) -> None:
+    """Write all guides into the run file as one list, from which `--config` takes them."""
+    import yaml
+
+    from torchspectral.io.writers.run_yaml import run_path
+
+    targets = [output / name for name in ("cube.tif", "confidence.tif")] if output.is_dir() else [output]
+    for path in {run_path(target) for target in targets}:
+        if not path.is_file():
+            continue
+        known = yaml.safe_load(path.read_text(encoding="utf-8"))
+        kept = {k: v for k, v in known.get("inputs", {}).items() if not k.startswith("guide-")}
+        known["inputs"] = kept | {"guide": [str(g.resolve()) for g in guides]}
+        part = path.with_name(f".{path.name}.partial")
+        part.write_text(yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
+        part.replace(path)
+
+
+def open_guides(paths: Sequence[Path]) -> list[Any]:
+    """Guide images of some products; those that have bands of 20 m beside their own give both."""
+    from torchspectral.io import list_layers, open_product
+
+    found = []
+    for path in paths:
+        found.append(open_product(path))
+        if "bands_20m" in list_layers(path):
+            found.append(open_product(path, resolution=20))
+    return found
+
+
+def open_responses(path: Path) -> Any:
+    """Spectral responses from a library file."""
+    from torchspectral.io.libraries import read_library
+
+    return read_library(path)

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from pyproj import Geod
 
+from torchspectral import sensors
 from torchspectral.cube import good_bands, is_packed, with_history
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, GridMismatch
 from torchspectral.geo.grids import Grid, grid_of, moved, place, to_ground
@@ -46,8 +47,9 @@ def coregister(
     reference : DataArray, shape (band or layer, y, x)
         Scene that lies right; any CRS and pixel size.
     bands, reference_bands : sequence of int, optional
-        0-based bands whose mean is compared. By default the pair of good bands of nearest wavelength around 800 nm;
-        for a reference without wavelengths (a PAN) the bands of 450-750 nm against its mean.
+        0-based bands whose mean is compared. By default the pair of good bands of nearest wavelength around 800 nm,
+        where the reference states the width of its band the bands of `moving` weighted by that response; for a
+        reference without wavelengths (a PAN) the bands that the sensor's PAN sees, else those of 450-750 nm.
     upsample : int
         Steps a pixel of the sub-pixel search.
     max_shift : float, optional
@@ -65,7 +67,8 @@ def coregister(
     Result
         ``cube``: the corrected scene. ``report.figures``: ``shift_rows, shift_cols`` [pixels; content of the
         reference found at (row + shift_rows, col + shift_cols) of `moving`], ``correction_x, correction_y`` [CRS
-        units, added to all coordinates], ``correction_metres``, ``quality`` (0..1), ``contrast``, ``second_peak``,
+        units, added to all coordinates], ``correction_metres`` and its parts ``correction_east_metres,
+        correction_north_metres``, ``quality`` (0..1), ``contrast``, ``second_peak``,
         ``correlation_before, correlation_after`` and ``weak``: then a note and a log warning say that the shift
         should not be trusted.
 
@@ -82,7 +85,8 @@ def coregister(
     here = _map(moving, "the moving scene")
     _map(reference, "the reference")
     mine, theirs = _pick(moving, reference, bands, reference_bands)
-    target = _one_image(moving, mine)
+    mine, weights = _responses(moving, reference, mine, theirs, chosen=bands is not None)
+    target = _one_image(moving, mine, weights)
     source = _one_image(reference, theirs)
     finer = here.crs == grid_of(reference).crs and min(grid_of(reference).resolution) < 0.75 * min(here.resolution)
     fitted = reproject(source, like=here, resampling="average" if finer else "bilinear")
@@ -98,6 +102,12 @@ def coregister(
         report.notes.append(
             f"the correlation peak is weak (contrast {shift.contrast:.1f}, second peak {shift.second:.2f}): "
             "do not trust this shift; give bands= that look alike, or a larger shared area"
+        )
+        _log.warning("coregister: %s", report.notes[-1])
+    if math.hypot(shift.rows, shift.cols) > 1:
+        report.notes.append(
+            f"the scene lies {math.hypot(shift.rows, shift.cols):.2f} of its pixels off the reference, more than one: look "
+            "whether both show the same place"
         )
         _log.warning("coregister: %s", report.notes[-1])
     fixed = place(moving, moved(here.transform, -shift.cols, -shift.rows), here.crs)
@@ -180,8 +190,32 @@ def _like(wave: np.ndarray, good: np.ndarray, wanted: np.ndarray | None, count: 
     return [int(i) for i in (visible if visible.size else good)]
 
 
-def _one_image(cube: xr.DataArray, bands: list[int]) -> xr.DataArray:
-    """Mean of some bands as float32, shape (1, y, x), NaN where any of them is nodata."""
+def _responses(
+    moving: xr.DataArray, reference: xr.DataArray, mine: list[int], theirs: list[int], *, chosen: bool
+) -> tuple[list[int], np.ndarray | None]:
+    """Bands of the moving scene that the reference's one band sees, and how much of each; the mean where unknown."""
+    wave, good = _waves(moving)
+    if chosen or len(theirs) != 1 or good.size == 0:
+        return mine, None
+    ref_wave, _ = _waves(reference)
+    centre = float(ref_wave[theirs[0]])
+    width = float(reference["fwhm"].values[theirs[0]]) if "fwhm" in reference.coords else float("nan")
+    if not (math.isfinite(centre) and math.isfinite(width)):
+        sensor = sensors.match(moving)
+        if math.isfinite(centre) or reference.shape[0] != 1 or sensor is None or sensor.pan is None:
+            return mine, None
+        low, high = sensor.pan.range
+        seen = good[(wave[good] >= low) & (wave[good] <= high)]
+        return ([int(i) for i in seen], None) if seen.size else (mine, None)
+    response = np.exp2(-((2 * (wave[good] - centre) / width) ** 2))
+    keep = response > 0.01
+    if not keep.any():
+        return mine, None
+    return [int(i) for i in good[keep]], response[keep] / response[keep].sum()
+
+
+def _one_image(cube: xr.DataArray, bands: list[int], weights: np.ndarray | None = None) -> xr.DataArray:
+    """Weighted mean of some bands as float32, shape (1, y, x), NaN where any of them is nodata."""
     some = cube.isel({cube.dims[0]: bands})
     mean: np.ndarray = np.zeros(some.shape[1:], dtype=np.float64)
     nodata = cube.attrs["packing"].get("nodata") if is_packed(cube) else cube.attrs.get("nodata")
@@ -190,7 +224,7 @@ def _one_image(cube: xr.DataArray, bands: list[int]) -> xr.DataArray:
         band = values.astype(np.float64)
         if values.dtype.kind in "iu" and nodata is not None:
             band[values == nodata] = np.nan
-        mean += band / len(bands)
+        mean += band / len(bands) if weights is None else band * weights[number]
     image = xr.DataArray(mean[None].astype(np.float32), dims=("layer", "y", "x"), coords={"layer": ["image"]})
     grid = grid_of(cube)
     return place(image, grid.transform, grid.crs)
@@ -227,10 +261,12 @@ def _report(here: Grid, shift: Shift, weak: bool, a: np.ndarray, b: np.ndarray) 
     x0, y0 = to_ground(here.transform, here.width / 2, here.height / 2)
     x1, y1 = to_ground(here.transform, here.width / 2 - shift.cols, here.height / 2 - shift.rows)
     if here.crs is not None and here.crs.is_geographic:
-        metres = float(Geod(ellps="WGS84").inv(x0, y0, x1, y1)[2])
+        azimuth, _, metres = Geod(ellps="WGS84").inv(x0, y0, x1, y1)
+        east, north = metres * math.sin(math.radians(azimuth)), metres * math.cos(math.radians(azimuth))
     else:
         unit = here.crs.axis_info[0].unit_conversion_factor if here.crs is not None and here.crs.axis_info else 1.0
-        metres = math.hypot(x1 - x0, y1 - y0) * unit
+        east, north = (x1 - x0) * unit, (y1 - y0) * unit
+        metres = math.hypot(east, north)
     row, col = round(shift.rows), round(shift.cols)
     rows, cols = a.shape
     after = (
@@ -244,7 +280,9 @@ def _report(here: Grid, shift: Shift, weak: bool, a: np.ndarray, b: np.ndarray) 
             "shift_cols": float(shift.cols),
             "correction_x": float(x1 - x0),
             "correction_y": float(y1 - y0),
-            "correction_metres": metres,
+            "correction_metres": float(metres),
+            "correction_east_metres": float(east),
+            "correction_north_metres": float(north),
             "quality": shift.quality,
             "contrast": shift.contrast,
             "second_peak": shift.second,
