@@ -90,7 +90,7 @@ def hunt(corpus: list[Product], args: argparse.Namespace, folder: Path) -> int:
                 tally.finding(int(case), f"crash, exit code {process.exitcode}", "")
                 workers[n] = start(n, int(case) + args.workers)
                 state[n][2] = 0
-            elif live and time.monotonic() - since > SECONDS and _busy(process.pid, n) > SECONDS:
+            elif live and time.monotonic() - since > SECONDS and _busy(process.pid, n, case) > SECONDS:
                 process.kill()
                 process.join()
                 tally.finding(int(case), f"hangs for more than {SECONDS:g} s", "")
@@ -106,16 +106,16 @@ def hunt(corpus: list[Product], args: argparse.Namespace, folder: Path) -> int:
     return tally.report(time.monotonic() - begun, args, corpus, folder)
 
 
-_marks: dict[int, tuple[int, float]] = {}
+_marks: dict[int, tuple[Any, float]] = {}
 
 
-def _busy(pid: int | None, worker: int) -> float:
+def _busy(pid: int | None, worker: int, case: float) -> float:
     """Processor seconds since the watch over a case began (a busy machine is no hang)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     mark = _marks.get(worker)
-    if mark is None or mark[0] != pid:
-        _marks[worker] = (pid or 0, used)
+    if mark is None or mark[0] != (pid, case):
+        _marks[worker] = ((pid, case), used)
         return 0.0
     return used - mark[1]
 

@@ -79,11 +79,15 @@ def use_library(path: Path) -> None:
 def use_labels(path: Path) -> None:
     """Read labels onto a small scene."""
     import numpy as np
+    from affine import Affine
 
     import torchspectral as ts
+    from torchspectral.geo import place
     from torchspectral.io.labels import read_labels
 
-    read_labels(path, like=ts.make_cube(np.zeros((1, 145, 145), np.float32)))
+    cube = ts.make_cube(np.zeros((1, 145, 145), np.float32))
+    on_map = path.suffix in (".geojson", ".gpkg", ".shp")
+    read_labels(path, like=place(cube, Affine(0.01, 0, 0, 0, -0.01, 1), "EPSG:4326") if on_map else cube)
 
 
 def build(folder: Path) -> list[Product]:
@@ -121,23 +125,15 @@ def _samples(folder: Path) -> list[Product]:
 
 
 def _miniatures(folder: Path) -> list[Product]:
-    """Whatever the tests' miniature makers give as examples: ``examples(folder) -> {name: what is opened}``."""
+    """Miniatures of the tests, each in a folder of its own, and outputs of our own writers."""
     sys.path.insert(0, str(REPOSITORY / "tests" / "io"))
+    from fuzz_makers import MAKERS
+
     out = []
-    for file in sorted((REPOSITORY / "tests" / "io").glob("*_miniature.py")):
-        module = __import__(file.stem)
-        if not hasattr(module, "examples"):
-            print(f"{file.name} has no examples", file=sys.stderr)
-            continue
-        below = folder / file.stem
-        below.mkdir(parents=True)
-        for name, entry in module.examples(below).items():
-            root = below / Path(entry).relative_to(below).parts[0]
-            if root.is_file():
-                # A file of its own folder, so that its neighbours are not copied with it.
-                alone = below / f"alone-{name}"
-                alone.mkdir()
-                entry, root = Path(shutil.move(root, alone)), alone
-            kind = "library" if "library" in name else "product"
-            out.append(_product(name, root, str(Path(entry).relative_to(root)), kind))
+    for name, make in MAKERS.items():
+        root = folder / name
+        root.mkdir(parents=True)
+        entry = Path(make(root))
+        kind = next((k for k in ("library", "labels") if k in name), "product")
+        out.append(_product(name, root, str(entry.relative_to(root)), kind))
     return [p for p in out if p is not None]

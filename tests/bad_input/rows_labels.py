@@ -65,6 +65,7 @@ ROWS = [
     label_row("csv-far", "a.csv", "x,y,class\n0,0,1\n", GridMismatch, "lies on the cube"),
     label_row("csv-words", "a.csv", "row,col,class\nup,0,1\n", BadInput, "hold words"),
     label_row("csv-negative", "a.csv", "row,col,class\n0,0,-4\n", BadInput, "class numbers from -4"),
+    label_row("csv-huge", "a.csv", "row,col,class\n0,0,1e300\n", BadInput, "to 1e\\+300"),
     label_row("csv-nothing", "a.csv", "row,col,class\n0,0,\n", BadInput, "every value is missing"),
     library_row("asd-short", "a.asd", b"as7" + b"\0" * 100, Exception, "a.asd"),
     library_row("asd-zero", "a.asd", b"as7" + b"\0" * 600, BrokenProduct, "header is damaged"),

@@ -64,11 +64,11 @@ def number_classes(values: Sequence[Any], where: str) -> tuple[np.ndarray, list[
     numbers = [_whole(v) for v in present]
     out = np.zeros(len(values), dtype=np.uint16)
     if all(n is not None for n in numbers):
-        whole = np.array(numbers, dtype=np.int64)
-        if whole.min() < 0 or whole.max() > _MOST:
-            raise BadInput(f"{where} has class numbers from {whole.min()} to {whole.max()}, expected 0 to {_MOST}")
+        whole = [n for n in numbers if n is not None]
+        if min(whole) < 0 or max(whole) > _MOST:
+            raise BadInput(f"{where} has class numbers from {min(whole):g} to {max(whole):g}, expected 0 to {_MOST}")
         out[~missing] = whole
-        return out, ["unlabelled", *(str(n) for n in range(1, int(whole.max()) + 1))]
+        return out, ["unlabelled", *(str(n) for n in range(1, max(whole) + 1))]
     words = sorted({str(v).strip() for v in present})
     if len(words) > _MOST:
         raise BadInput(f"{where} has {len(words)} different classes, expected at most {_MOST}")
