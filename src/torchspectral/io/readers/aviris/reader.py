@@ -27,6 +27,7 @@ from torchspectral.io.readers.aviris.geometry import FlightGLT, igm_crs, positio
 from torchspectral.io.readers.base import Reader, as_cube, decode_values
 from torchspectral.io.readers.envi.header import EnviHeader, crs_of, find_header, looks_like_header, transform_of
 from torchspectral.io.readers.envi.reader import (
+    OTHER_FILES,
     EnviArray,
     attributes_of,
     facts_of,
@@ -94,7 +95,7 @@ class AvirisReader(Reader):
         """By the names of flight lines, and ENVI headers that we did not write."""
         if path.is_dir():
             return 0.9 if has_image(path) else 0.0
-        if not flight_name(path) or not kind_of(path):
+        if not flight_name(path) or not kind_of(path) or path.suffix.lower() in OTHER_FILES:
             return 0.0
         header = path if path.suffix.lower() == ".hdr" else find_header(path)
         if header is None or not looks_like_header(header):

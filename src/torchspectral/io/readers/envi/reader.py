@@ -39,7 +39,7 @@ _PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 _FOREIGN = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89HDF", b"CDF", b"PK\x03\x04", b"MATLAB 5.0")
 
 
-_OTHER_FILES = (".gpkg", ".csv", ".json", ".geojson", ".txt", ".xml", ".yaml", ".png", ".jpg", ".shp", ".dbf", ".prj")
+OTHER_FILES = (".gpkg", ".csv", ".json", ".geojson", ".txt", ".xml", ".yaml", ".png", ".jpg", ".shp", ".dbf", ".prj")
 """Files that lie beside a header of the same stem without being its pixels."""
 
 MAP_BYTES = 32 << 20
@@ -116,7 +116,7 @@ class EnviReader(Reader):
             return 0.0
         if path.suffix.lower() == ".hdr":
             return 0.9 if looks_like_header(path) else 0.0
-        if path.suffix.lower() in _OTHER_FILES or find_header(path) is None:
+        if path.suffix.lower() in OTHER_FILES or find_header(path) is None:
             return 0.0
         with path.open("rb") as file:
             return 0.3 if file.read(10).startswith(_FOREIGN) else 0.9

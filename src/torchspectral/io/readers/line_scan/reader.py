@@ -21,6 +21,7 @@ from torchspectral.io.readers.envi.header import (
     read_header,
 )
 from torchspectral.io.readers.envi.reader import (
+    OTHER_FILES,
     EnviArray,
     EnviReader,
     files_of,
@@ -249,7 +250,7 @@ def _header(path: Path) -> Path | None:
         return _in_folder(path)
     if path.suffix.lower() == ".hdr":
         return path if looks_like_header(path) else None
-    return find_header(path)
+    return None if path.suffix.lower() in OTHER_FILES else find_header(path)
 
 
 def _image(path: Path) -> Path:
