@@ -55,6 +55,9 @@ def _same_ground(layer: xr.DataArray, name: str, cube: xr.DataArray, whole: xr.D
     if cube.shape[-2:] == whole.shape[-2:]:
         return layer
     row, col = (_first(cube, whole, axis) for axis in ("y", "x"))
+    if layer.sizes["y"] == 1 < whole.sizes["y"] and layer.sizes["x"] == whole.sizes["x"]:
+        # One value a detector column (smile): the rows of a window change nothing.
+        return layer.isel(x=slice(col, col + cube.sizes["x"]))
     bounds = []
     for axis, start in (("y", row), ("x", col)):
         zoom = Fraction(layer.sizes[axis], whole.sizes[axis])
