@@ -1,22 +1,29 @@
 """Sharpening methods compared on one scene: reduced resolution with truth, full resolution without.
 
-Reduced resolution follows Wald's protocol (`sharpening.protocol`); full resolution needs a PAN of the scene and uses
-indexes that know no truth. Each method is run by the engine as a user would run it, and a method that cannot be run on
-the scene stands in the table with the reason.
+Reduced resolution follows Wald's protocol (`sharpening.protocol`); full resolution needs a PAN or guides of the scene
+and uses indexes that know no truth. Each method is run by the engine as a user would run it. What a method has done is
+kept in the folder, so that a bench that was stopped goes on, and a method that cannot be run on the scene stands in
+the table with the reason.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+import yaml
 
 from torchspectral import registry
-from torchspectral.errors import BadInput, OutputExists, TorchspectralError
+from torchspectral.bench.store import Measured, Store
+from torchspectral.errors import BadInput, BadSettings, OutputExists, TorchspectralError
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.report.charts import band_curves
 from torchspectral.report.figures import error_maps, rgb_panels
@@ -26,20 +33,31 @@ from torchspectral.report.tables import Table, mean_std
 from torchspectral.result import Report, Result
 from torchspectral.settings import Settings, setting
 from torchspectral.sharpening.base import as_pan, sharpen
-from torchspectral.sharpening.protocol import simulate_wald
+from torchspectral.sharpening.protocol import degraded_guides, simulate_wald
 
 REDUCED = ("ERGAS", "SAM", "Q2n", "PSNR", "SSIM")
 FULL = ("D_lambda", "D_s", "D_sR", "D_rho", "QNR")
-SHOWN = 6
+COMPARED = ("ERGAS", "SAM", "Q2n")
+SHOWN = 8
 """Methods in the pictures."""
+COLOURS = (665.0, 560.0, 490.0)
+PARTS = "parts"
 
 
 class BenchSettings(Settings):
     """Settings of the sharpening bench."""
 
     crop: int = setting(10, "pixels left out at each edge of the fine grid", unit="pixel", ge=0)
+    protocol: Literal["normalised", "toolbox"] = setting(
+        "normalised",
+        "toolbox: kernels that do not sum to 1, whole counts, one more pixel cropped at the end, outputs clipped to "
+        "0..65536, as in the published benchmark",
+    )
     snr: float | None = setting(None, "noise added to the simulated pair, below the rms of each band", unit="dB")
     seeds: int = setting(1, "repetitions with other seeds; figures are then mean and deviation", ge=1)
+    tiles: int = setting(
+        1, "parts along each side that are scored on their own; figures are then mean and deviation", ge=1
+    )
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
 
 
@@ -47,11 +65,14 @@ def bench_sharpening(
     scene: xr.DataArray,
     pan: xr.DataArray | None = None,
     *,
+    guides: Any = None,
     methods: Sequence[str] | None = None,
     ratio: int | None = None,
     out: str | Path,
     seed: int = 0,
     overwrite: bool = False,
+    resume: bool = False,
+    method_settings: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress = no_progress,
     **settings: Any,
 ) -> Result:
@@ -62,22 +83,31 @@ def bench_sharpening(
     scene : DataArray, dims (band, y, x)
         The truth of the reduced-resolution table, and the input of the full-resolution one.
     pan : DataArray, optional
-        The scene's PAN; without one a PAN is made of the scene's bands and there is no full-resolution table.
+        The scene's PAN; without one a PAN is made of the scene's bands, and the full-resolution table holds guided
+        methods only, if any.
+    guides : DataArray or a list of them, optional
+        Finer images of several bands for the guided methods; at reduced resolution they are degraded as the PAN is,
+        and without them they are made of the scene's bands.
     methods : sequence of str, optional
         Cards of the room; all by default.
     ratio : int, optional
-        By default that of scene and PAN, else 4.
+        By default that of scene and PAN or guides, else 4.
     out : path
         Folder.
     seed : int
         Of the first repetition.
+    overwrite, resume : bool
+        What to do with a bench that the folder has: begin anew, or keep what it has measured under the same settings.
+    method_settings : mapping of method to settings, optional
+        Settings that are not the defaults, to shorten slow fits for example; they stand in the report.
     **settings
         Fields of `BenchSettings`.
 
     Returns
     -------
     Result
-        ``reduced`` and, with a PAN, ``full`` (lists of rows), and ``bands`` (RMSE of each band by method).
+        ``reduced`` and, with a PAN or guides, ``full`` (lists of rows; a method that failed has a ``note`` instead of
+        figures), and ``bands`` (RMSE of each band by method).
 
     Raises
     ------
@@ -90,94 +120,232 @@ def bench_sharpening(
     """
     chosen = BenchSettings.make(settings)
     cards = [registry.card("sharpening", name) for name in methods] if methods else registry.methods("sharpening")
+    names = [card.name for card in cards]
+    special = {name: dict(values) for name, values in (method_settings or {}).items()}
+    for name in special:
+        registry.card("sharpening", name)
+        if name not in names:
+            raise BadSettings(f"got settings of {name}, which is not compared: add it to the methods")
     folder = Path(out)
-    if (folder / "report.html").exists() and not overwrite:
-        raise OutputExists(f"{folder} has a bench already: ask to overwrite, or choose another folder")
+    if (folder / "report.html").exists() and not (overwrite or resume):
+        raise OutputExists(f"{folder} has a bench already: ask to overwrite or to resume, or choose another folder")
     fine = as_pan(pan) if pan is not None else None
     if ratio is None:
-        ratio = max(2, round(fine.sizes["x"] / scene.sizes["x"])) if fine is not None else 4
-    bench = _Bench([c.name for c in cards], ratio, chosen, progress)
-    bench.reduced(scene, fine, seed)
+        finer = fine if fine is not None else (_first(guides) if guides is not None else None)
+        ratio = max(2, _ratio_of(finer, scene)) if finer is not None else 4
+    guided = [card.name for card in cards if "guides" in card.needs]
+    store = Store(folder / PARTS, keep=resume, key=_key(scene, fine, ratio, chosen))
+    bench = _Bench(names, guided, ratio, chosen, special, store, progress)
+    bench.reduced(scene, fine, guides, seed)
     if not bench.curves:
-        raise BadInput(f"no method could be run: {'; '.join(sorted(set(bench.failed.values())))}")
-    if fine is not None:
-        bench.full(scene, fine, seed)
+        raise BadInput(f"no method could be run: {'; '.join(sorted(set(bench.failed['reduced'].values())))}")
+    if fine is not None or (guides is not None and guided):
+        bench.full(scene, fine, guides, seed)
     return bench.write(folder, seed)
+
+
+def fingerprint(truth: xr.DataArray) -> str:
+    """Shape and checksum of a scene's values as whole numbers."""
+    values = np.nan_to_num(np.asarray(truth.values, dtype=np.float64)).round().astype("<i4")
+    return f"{'x'.join(map(str, truth.shape))}-{zlib.crc32(np.ascontiguousarray(values).tobytes()):08x}"
+
+
+def published(truth: xr.DataArray, ratio: int, settings: BenchSettings) -> tuple[dict[str, dict[str, float]], str]:
+    """Figures that others give for this very scene, ratio and protocol, by method, and where they come from."""
+    text = resources.files("torchspectral.bench").joinpath("published_sharpening.yaml").read_text(encoding="utf-8")
+    rows = [r for r in yaml.safe_load(text) if r["protocol"] == settings.protocol and ratio in r["ratios"]]
+    rows = [r for r in rows if r["ratios"][ratio]["crop"] == settings.crop and settings.snr is None]
+    if not any(r["fingerprint"].startswith("x".join(map(str, truth.shape))) for r in rows):
+        return {}, ""
+    own = fingerprint(truth)
+    for row in rows:
+        if row["fingerprint"] == own:
+            return {k: v for k, v in row["ratios"][ratio].items() if k != "crop"}, f"{row['scene']}: {row['source']}"
+    return {}, ""
 
 
 class _Bench:
     """One bench: what it has measured so far."""
 
-    def __init__(self, names: list[str], ratio: int, settings: BenchSettings, progress: Progress) -> None:
-        self.names, self.ratio, self.settings, self.progress = names, ratio, settings, progress
-        self.failed: dict[str, str] = {}
+    def __init__(
+        self,
+        names: list[str],
+        guided: list[str],
+        ratio: int,
+        settings: BenchSettings,
+        special: dict[str, dict[str, Any]],
+        store: Store,
+        progress: Progress,
+    ) -> None:
+        self.names, self.guided, self.ratio, self.settings = names, guided, ratio, settings
+        self.special, self.store, self.progress = special, store, progress
+        self.failed: dict[str, dict[str, str]] = {"reduced": {}, "full": {}}
         self.reports: list[Report] = []
         self.rows: dict[str, list[dict[str, Any]]] = {"reduced": [], "full": []}
         self.curves: dict[str, Any] = {}
         self.wavelength: np.ndarray = np.zeros(0)
-        self.pictures: dict[str, xr.DataArray] = {}
+        self.pictures: dict[str, np.ndarray] = {}
+        self.errors: dict[str, np.ndarray] = {}
         self.truth: xr.DataArray | None = None
         self.notes: list[str] = []
 
-    def reduced(self, scene: xr.DataArray, pan: xr.DataArray | None, seed: int) -> None:
-        """Wald's protocol, once a seed."""
-        from torchspectral.metrics.score import score
+    @property
+    def toolbox(self) -> bool:
+        """Whether the published benchmark is followed to the letter."""
+        return self.settings.protocol == "toolbox"
 
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in self.names}
-        reports: dict[str, Report] = {}
+    def reduced(self, scene: xr.DataArray, pan: xr.DataArray | None, guides: Any, seed: int) -> None:
+        """Wald's protocol, once a seed."""
+        measured: dict[str, list[Measured]] = {name: [] for name in self.names}
         for turn in range(self.settings.seeds):
-            pair = simulate_wald(scene, self.ratio, pan, seed=seed + turn, snr=self.settings.snr)
+            wald: dict[str, Any] = {"normalize": False, "rounding": "round"} if self.toolbox else {}
+            pair = simulate_wald(scene, self.ratio, pan, seed=seed + turn, snr=self.settings.snr, **wald)
+            self.truth = pair["truth"] if self.truth is None else self.truth
             self.notes = [*pair.report.dropped, *pair.report.notes]
+            finer, why = self._guides(scene, pair["truth"], guides, seed + turn) if self.guided else (None, "")
             for number, name in enumerate(self.names):
                 self.progress(Step(f"reduced resolution {turn + 1}", number / len(self.names), name))
-                result = self._run(name, pair["hs"], pair["pan"], seed + turn)
-                if result is None:
+                given = {"guides": finer} if name in self.guided else {"pan": pair["pan"]}
+                if name in self.guided and finer is None:
+                    measured[name].append(Measured(error=why))
                     continue
-                crop = min(self.settings.crop, (min(pair["truth"].shape[-2:]) - 32) // 2)
-                scored = score(result.primary, pair["truth"], ratio=self.ratio, crop=max(crop, 0))
-                figures = scored.report.figures
-                found[name].append({m: figures[m] for m in REDUCED if m in figures} | _cost(result.report))
-                reports.setdefault(name, result.report)
-                if turn == 0:
-                    bands = figures["bands"]
-                    self.curves[name] = np.array([np.nan if v is None else v for v in bands["RMSE"]], float)
-                    self.wavelength = np.asarray(bands["wavelength"], float)
-                    if len(self.pictures) < SHOWN:
-                        self.pictures[name] = result.primary
-            self.truth = pair["truth"] if self.truth is None else self.truth
+                measured[name].append(
+                    self._measure("reduced", turn, name, seed + turn, pair["hs"], given, self._scored(pair["truth"]))
+                )
             self.progress(Step(f"reduced resolution {turn + 1}", 1.0))
-        self.rows["reduced"] = self._rows(found, reports)
+        for name, found in measured.items():
+            first = next((m for m in found if m.curve is not None), None)
+            if first is None:
+                continue
+            self.curves[name] = first.curve
+            if len(self.pictures) < SHOWN and first.picture is not None and first.error_map is not None:
+                self.pictures[name], self.errors[name] = first.picture, first.error_map
+        assert self.truth is not None
+        self.wavelength = np.asarray(self.truth["wavelength"].values, float)
+        self.rows["reduced"] = self._rows("reduced", measured)
+        theirs, source = published(self.truth, self.ratio, self.settings)
+        if theirs:
+            self.notes.append(f"columns with 'paper' hold the figures of {source}")
+            for row in self.rows["reduced"]:
+                known = theirs.get(str(row["method"]), {})
+                row |= {f"{metric} (paper)": known.get(metric) for metric in COMPARED}
 
-    def full(self, scene: xr.DataArray, pan: xr.DataArray, seed: int) -> None:
+    def _guides(self, scene: xr.DataArray, truth: xr.DataArray, guides: Any, seed: int) -> tuple[Any, str]:
+        """Guides of the truth, and why there are none."""
+        from torchspectral.sharpening.guided.simulation import COARSE_BANDS, simulate_guides
+
+        try:
+            if guides is not None:
+                made, note = degraded_guides(scene, guides, self.ratio, seed=seed, snr=self.settings.snr)
+                self.notes.append(note)
+                return made, ""
+            found = simulate_guides(truth, coarse_bands=COARSE_BANDS, snr=self.settings.snr, seed=seed)
+        except TorchspectralError as error:
+            return None, f"{type(error).__name__}: {error}"
+        count = sum(v.sizes["band"] for v in found.values())
+        self.notes.append(f"guided methods see {count} bands of Sentinel-2, made of the scene's bands")
+        return list(found.values()), ""
+
+    def _scored(self, truth: xr.DataArray) -> Any:
+        """Function that scores a fused cube on each part of the scene."""
+
+        def scored(result: Result) -> Measured:
+            from torchspectral import metrics
+            from torchspectral.metrics.score import score
+
+            cube = result.primary
+            kinds: Any = list(REDUCED)
+            last = 1 if self.toolbox else 0
+            if self.toolbox:
+                cube = cube.clip(0, 65536, keep_attrs=True)
+                kinds = [metrics.ERGAS(self.ratio), metrics.SAM(), metrics.Q2n(rounding=True), "PSNR", "SSIM"]
+            crop = max(0, min(self.settings.crop, (min(truth.shape[-2:]) - 32 - last) // 2))
+            rows, cols = (truth.sizes[d] - crop - last for d in ("y", "x"))
+            inner = cube.isel(y=slice(crop, rows), x=slice(crop, cols))
+            wanted = truth.isel(y=slice(crop, rows), x=slice(crop, cols))
+            found = Measured(report=result.report.as_dict())
+            for window in _windows(wanted, self.settings.tiles):
+                parts = _whole_windows(inner.isel(window), wanted.isel(window), kinds, self.ratio, score)
+                found.figures.append(parts | _cost(result.report))
+            whole = score(inner, wanted, metrics=["RMSE"])
+            bands = whole.report.figures["bands"]
+            curve = np.full(truth.sizes["band"], np.nan)
+            curve[np.asarray(bands["band"], dtype=int) - 1] = [np.nan if v is None else v for v in bands["RMSE"]]
+            found.curve = curve
+            difference = np.asarray(cube.values, np.float32) - np.asarray(truth.values, np.float32)
+            with np.errstate(invalid="ignore"):
+                found.error_map = np.sqrt(np.nanmean(difference**2, axis=0))
+            found.picture = np.asarray(cube.isel(band=_colours(truth)).values, np.float32)
+            return found
+
+        return scored
+
+    def full(self, scene: xr.DataArray, pan: xr.DataArray | None, guides: Any, seed: int) -> None:
         """Indexes without truth at the scene's own resolution."""
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in self.names}
-        reports: dict[str, Report] = {}
+        measured: dict[str, list[Measured]] = {name: [] for name in self.names}
         for number, name in enumerate(self.names):
             self.progress(Step("full resolution", number / len(self.names), name))
-            result = self._run(name, scene, pan, seed)
-            if result is not None:
-                found[name].append(full_resolution(result.primary, scene, pan) | _cost(result.report))
-                reports[name] = result.report
-        self.progress(Step("full resolution", 1.0))
-        self.rows["full"] = self._rows(found, reports)
-
-    def _run(self, name: str, hs: xr.DataArray, pan: xr.DataArray, seed: int) -> Result | None:
-        try:
-            return sharpen(hs, pan, method=name, seed=seed, device=self.settings.device)
-        except TorchspectralError as error:
-            self.failed[name] = f"{type(error).__name__}: {error}"
-            return None
-
-    def _rows(self, found: dict[str, list[dict[str, float]]], reports: dict[str, Report]) -> list[dict[str, Any]]:
-        rows = []
-        for name in self.names:
-            if not found[name]:
+            sees = "guides" if name in self.guided and guides is not None else "pan"
+            if sees == "pan" and pan is None:
+                measured[name].append(Measured(error="there is no PAN of the scene"))
                 continue
-            self.reports.append(reports[name])
-            keys = list(found[name][0])
-            figures = {key: [turn[key] for turn in found[name] if key in turn] for key in keys}
-            row = {key: values[0] if len(values) == 1 else mean_std(values) for key, values in figures.items()}
+            given = {"guides": guides} if sees == "guides" else {"pan": pan}
+            measured[name].append(
+                self._measure("full", 0, name, seed, scene, given, lambda r: self._unscored(r, scene, pan, guides))
+            )
+        self.progress(Step("full resolution", 1.0))
+        self.rows["full"] = self._rows("full", measured)
+
+    def _unscored(self, result: Result, scene: xr.DataArray, pan: xr.DataArray | None, guides: Any) -> Measured:
+        if pan is None:
+            from torchspectral.sharpening.guided.stack import assemble
+            from torchspectral.sharpening.pairs import Done
+
+            # A PAN of the guides themselves, for indexes that know one image only.
+            image = assemble(scene, guides, resample=True, done=Done()).image
+            pan = as_pan(image.mean("band", keep_attrs=True))
+        figures = full_resolution(result.primary, scene, pan)
+        return Measured([figures | _cost(result.report)], result.report.as_dict())
+
+    def _measure(
+        self, stage: str, turn: int, name: str, seed: int, hs: xr.DataArray, given: dict[str, Any], scored: Any
+    ) -> Measured:
+        special = self.special.get(name, {})
+        key = f"{stage}-{seed}-{name}"
+        known = self.store.get(key, special)
+        if known is not None:
+            return known
+        try:
+            fused = sharpen(
+                hs, **given, method=name, settings=special, seed=seed, device=self.settings.device, check_shift=False,
+                resample=stage == "full",
+            )  # fmt: skip
+            found: Measured = scored(fused)
+        except TorchspectralError as error:
+            found = Measured(error=f"{type(error).__name__}: {error}")
+        self.store.put(key, special, found)
+        return found
+
+    def _rows(self, stage: str, measured: Mapping[str, list[Measured]]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        columns = next((list(m.figures[0]) for found in measured.values() for m in found if m.figures), [])
+        for name in self.names:
+            found = [m for m in measured[name] if m.figures]
+            if not found:
+                why = next((m.error for m in measured[name] if m.error), "not measured")
+                self.failed[stage][name] = why
+                rows.append({"method": name, **dict.fromkeys(columns), "note": why})
+                continue
+            self.reports.append(_report_of(found[0].report))
+            turns = [figures for m in found for figures in m.figures]
+            values = {key: [t[key] for t in turns if t.get(key) is not None] for key in columns}
+            row = {
+                key: None if not any(map(np.isfinite, v)) else v[0] if len(v) == 1 else mean_std(v)
+                for key, v in values.items()
+            }
             rows.append({"method": name, **row, "run": len(self.reports)})
+        if any("note" in row for row in rows):
+            rows = [row | {"note": row.get("note", "")} for row in rows]
         return rows
 
     def write(self, folder: Path, seed: int) -> Result:
@@ -195,9 +363,6 @@ class _Bench:
             for suffix, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
                 paths[f"{name}.{suffix}"] = str(write_whole(folder / f"{name}.{suffix}", text.encode()))
             tables.append((titles[name], rows))
-        if self.failed:
-            skipped = [{"method": name, "reason": reason} for name, reason in self.failed.items()]
-            tables.append(("Not run", skipped))
         figures = self._figures()
         for caption, figure in figures:
             file = folder / f"{caption.split(':')[0].lower().replace(' ', '-')}.png"
@@ -205,7 +370,7 @@ class _Bench:
             paths[file.name] = str(file)
         page = {
             "title": "Sharpening",
-            "text": "Each method was run with its defaults; the settings stand with each run below.",
+            "text": "Each method was run with its defaults unless the settings that stand with its run say otherwise.",
             "figures": figures,
             "tables": tables,
             "provenance": self.reports,
@@ -214,28 +379,99 @@ class _Bench:
         report = Report(
             method="bench/sharpening", settings=self.settings.model_dump() | {"ratio": self.ratio}, seed=seed
         )
-        report.notes = self.notes + [f"{name} was not run: {reason}" for name, reason in self.failed.items()]
+        report.notes = list(self.notes)
+        for stage, failed in self.failed.items():
+            report.notes += [f"{name} was not run ({stage} resolution): {why}" for name, why in failed.items()]
         runs = [r.as_dict() for r in self.reports]
         write_whole(folder / "runs.json", json.dumps(runs, indent=1, default=str).encode())
+        curves = {name: [None if np.isnan(v) else float(v) for v in curve] for name, curve in self.curves.items()}
+        held = {"wavelength": [float(w) if np.isfinite(w) else None for w in self.wavelength], "RMSE": curves}
+        paths["bands.json"] = str(write_whole(folder / "bands.json", json.dumps(held).encode()))
         values = {name: rows for name, rows in self.rows.items() if rows} | {"bands": self.curves}
         return Result(values, report, paths)
 
     def _figures(self) -> list[tuple[str, Any]]:
         assert self.truth is not None
-        truth = self.truth.values.astype(np.float32)
-        errors = [
-            (name, np.sqrt(np.nanmean((cube.values - truth) ** 2, axis=0))) for name, cube in self.pictures.items()
-        ]
         unit = str(self.truth.attrs.get("units", "1"))
-        panels = [("truth", self.truth), *self.pictures.items()]
+        three = self.truth.isel(band=_colours(self.truth))
+        panels = [("truth", three), *((name, three.copy(data=image)) for name, image in self.pictures.items())]
         return [
             ("Pictures: natural colours at reduced resolution", rgb_panels(panels, columns=4)),
-            ("Error maps: root mean square over the bands", error_maps(errors, label="RMSE", unit=unit)),
+            (
+                "Error maps: root mean square over the bands",
+                error_maps(list(self.errors.items()), label="RMSE", unit=unit),
+            ),
             (
                 "Bands: error of each band",
                 band_curves(self.curves, wavelength=self.wavelength, label="RMSE", unit=unit),
             ),
         ]
+
+
+def _windows(image: xr.DataArray, tiles: int) -> list[dict[str, slice]]:
+    """The image in `tiles` x `tiles` parts of at least 32 pixels a side."""
+    spans = []
+    for axis in ("y", "x"):
+        size = image.sizes[axis]
+        count = max(1, min(tiles, size // 32))
+        edges = np.linspace(0, size, count + 1).astype(int)
+        spans.append([slice(int(a), int(b)) for a, b in pairwise(edges)])
+    return [{"y": rows, "x": cols} for rows in spans[0] for cols in spans[1]]
+
+
+def _whole_windows(out: xr.DataArray, truth: xr.DataArray, kinds: Any, ratio: int, score: Any) -> dict[str, float]:
+    """Figures of one part; a metric whose window is larger than the part is left out."""
+    found: dict[str, float] = {}
+    for kind in kinds:
+        try:
+            figures = score(out, truth, metrics=[kind], ratio=ratio).report.figures
+        except BadInput:
+            continue
+        found |= {k: float(v) for k, v in figures.items() if k != "bands"}
+    return {name: found[name] for name in REDUCED if name in found}
+
+
+def _colours(cube: xr.DataArray) -> list[int]:
+    """Bands for a natural-colour picture, or evenly spread ones."""
+    wave = np.asarray(cube["wavelength"].values, dtype=np.float64)
+    if np.isfinite(wave).any():
+        return [int(np.nanargmin(np.abs(wave - colour))) for colour in COLOURS]
+    return [int(b) for b in np.linspace(cube.sizes["band"] - 1, 0, 3)]
+
+
+def _first(guides: Any) -> xr.DataArray:
+    """The finest of the guide images."""
+    images = list(guides) if isinstance(guides, list | tuple) else [guides]
+    images = [g["cube"] if isinstance(g, xr.Dataset) else g for g in images]
+    from torchspectral.geo import grid_of
+
+    finest: xr.DataArray = min(images, key=lambda g: grid_of(g).resolution[0])
+    return finest
+
+
+def _ratio_of(fine: xr.DataArray, scene: xr.DataArray) -> int:
+    from torchspectral.geo import grid_of
+
+    here, there = grid_of(fine), grid_of(scene)
+    if here.kind in ("map", "rotated") and there.kind in ("map", "rotated") and here.crs == there.crs:
+        return round(there.resolution[0] / here.resolution[0])
+    return round(fine.sizes["x"] / scene.sizes["x"])
+
+
+def _key(scene: xr.DataArray, pan: xr.DataArray | None, ratio: int, settings: BenchSettings) -> str:
+    """What measurements must share to be compared: pixels that were looked at, ratio, settings."""
+    digest = hashlib.sha256()
+    for image in (scene, pan):
+        if image is not None:
+            step = [max(1, n // 64) for n in image.shape]
+            sample = image.isel({d: slice(None, None, s) for d, s in zip(image.dims, step, strict=True)}).values
+            digest.update(repr(image.shape).encode() + np.ascontiguousarray(sample).tobytes())
+    digest.update(json.dumps([ratio, settings.model_dump(exclude={"seeds", "device"})]).encode())
+    return digest.hexdigest()
+
+
+def _report_of(values: Mapping[str, Any]) -> Report:
+    return Report(**{k: v for k, v in values.items() if k in Report.__dataclass_fields__})
 
 
 def full_resolution(fused: xr.DataArray, hs: xr.DataArray, pan: xr.DataArray) -> dict[str, float]:

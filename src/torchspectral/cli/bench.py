@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from torchspectral.cli.options import Config, Json, Out, Overwrite, Seed, Settings
+from torchspectral.cli.options import Config, Json, Out, Overwrite, Seed
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare methods on a scene: tables and figures.")
 
@@ -17,10 +17,17 @@ def sharpen(
     scene: Annotated[Path, typer.Argument(help="Product.", show_default=False)],
     output: Out,
     *,
-    settings: Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting of the bench, FIELD=VALUE, or of a method, METHOD.FIELD=VALUE; repeat."),
+    ] = None,
     pan: Annotated[
         Path | None,
         typer.Argument(help="PAN image; else the product's own, else simulated.", show_default=False),
+    ] = None,
+    guide: Annotated[
+        list[Path] | None,
+        typer.Option("--guide", help="Finer image of several bands for guided methods; else simulated; repeat."),
     ] = None,
     method: Annotated[str, typer.Option("--method", "-m", help='Methods, comma-separated, or "all".')] = "all",
     ratio: Annotated[
@@ -29,6 +36,9 @@ def sharpen(
     ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what an earlier bench in the folder measured.")
+    ] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -37,20 +47,44 @@ def sharpen(
     Example: torchspectral bench sharpen scene.tif -o bench/ --method gsa,mtf-glp-hpm
     """
     from torchspectral.bench.sharpening import bench_sharpening
+    from torchspectral.cli.sharpen import open_guides
     from torchspectral.cli.show import print_result, progress_bar
-    from torchspectral.io import open_product
-    from torchspectral.settings import parse_pairs
+    from torchspectral.io import list_layers, open_product
 
+    own, special = split_settings(settings or [])
+    cube = open_product(scene)
+    fine = open_product(pan) if pan else None
+    if fine is None and "pan" in list_layers(scene):
+        both = open_product(scene, layers=("pan",))
+        cube, fine = both["cube"].drop_vars([n for n in ("y_pan", "x_pan") if n in both["cube"].coords]), both["pan"]
     with progress_bar("bench") as progress:
         result = bench_sharpening(
-            open_product(scene),
-            open_product(pan) if pan else None,
+            cube,
+            fine,
+            guides=open_guides(guide) if guide else None,
             methods=None if method == "all" else [m.strip() for m in method.split(",")],
             ratio=ratio,
             out=output,
             seed=seed,
             overwrite=overwrite,
+            resume=resume,
+            method_settings=special,
             progress=progress,
-            **parse_pairs(settings or []),
+            **own,
         )
     print_result(result, as_json)
+
+
+def split_settings(pairs: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Settings of the bench, and those of methods (``METHOD.FIELD=VALUE``) by method."""
+    from torchspectral.settings import parse_pairs
+
+    own: dict[str, Any] = {}
+    special: dict[str, dict[str, Any]] = {}
+    for name, value in parse_pairs(pairs).items():
+        method, dot, which = name.rpartition(".")
+        if dot:
+            special.setdefault(method, {})[which] = value
+        else:
+            own[name] = value
+    return own, special

@@ -35,6 +35,8 @@ from torchspectral.sharpening.degraded import BandMean, DegradedArray
 
 PAN_RANGE = (450.0, 900.0)
 NAMES = ("hs", "pan", "truth")
+GUIDE_GAIN = 0.26
+"""MTF gain of guides whose sensor is not known: that of Sentinel-2's 10 m bands."""
 
 
 class WaldSettings(Settings):
@@ -284,6 +286,52 @@ def _given_pan(
     gain = made.pan_gain or own
     report.notes.append(f"PAN seen through an MTF of {gain:g} at Nyquist")
     return _coarse(pan, ratio, np.array([gain]), **common)
+
+
+def degraded_guides(
+    cube: xr.DataArray, guides: Any, ratio: int, *, seed: int = 0, snr: float | None = None
+) -> tuple[xr.DataArray, str]:
+    """Guides of a scene as Wald's protocol has them: `ratio` times coarser, on the scene's own grid.
+
+    Parameters
+    ----------
+    cube : DataArray
+        The scene, before it is degraded.
+    guides : DataArray or a list of them
+        Finer than the scene, see `sharpen`.
+    ratio : int
+    seed, snr
+        Of noise, as in `simulate_wald`.
+
+    Returns
+    -------
+    guides : DataArray, shape (K, y, x)
+        NaN where a guide is masked.
+    note : str
+        What was done, for a report.
+
+    Raises
+    ------
+    GridMismatch
+        The guides are not `ratio` times finer than the scene.
+    """
+    from torchspectral.sharpening.guided.stack import assemble
+    from torchspectral.sharpening.pairs import Done
+
+    cube = check_cube(cube)
+    found = assemble(cube, guides, done=Done())
+    zoom = found.image.sizes["x"] // cube.sizes["x"]
+    if zoom != ratio:
+        raise GridMismatch(
+            f"got guides {zoom} times finer than the cube, expected {ratio} times: they are degraded too"
+        )
+    rows, cols = (cube.sizes[d] // ratio * ratio * zoom for d in ("y", "x"))
+    window = {"y": slice(0, rows), "x": slice(0, cols)}
+    image = found.image.isel(window).where(found.valid.isel(window).values > 0)
+    sensor = sensors.match(image)
+    gains, said = _gains(image, sensor, 0.0 if sensor is not None else GUIDE_GAIN)
+    out = _coarse(image, ratio, gains, normalize=True, rounding="none", snr=snr, seed=seed)
+    return out.load(), f"guides seen through an MTF of {said} at Nyquist, {ratio} times coarser"
 
 
 def _written(

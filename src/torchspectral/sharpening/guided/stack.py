@@ -302,7 +302,7 @@ def _joined(
                 "guides whose wavelengths the cube does not see, not compared with it: "
                 + ", ".join(f"{wave[k]:.0f} nm" for k in blind)
             )
-    if weights is not None and not weights.any():
+    if weights is not None and not weights[list(native)].any():
         weights = None
     blank = make_cube(np.empty((wave.size, 1, 1), np.float32), wavelength=wave, fwhm=width, quantity="dn", attrs={})
     like = {n: c.variable for n, c in base.coords.items() if not {"band", "layer"} & set(c.dims)}
