@@ -134,6 +134,23 @@ def test_nothing_is_read_at_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert ts.describe(tmp_path / f"{mini.NG}_rdn_v2p11_img")["grid"]["kind"] == "swath"
 
 
+def test_metadata_of_a_full_size_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchspectral.io.raw import RawArray
+
+    path = tmp_path / f"{mini.NG}_rdn_v2p11_img"
+    mini.envi(path, np.zeros((230, 1, 1), np.float32), f"wavelength = {mini.listed(np.linspace(380, 2500, 230))}\n")
+    mini.envi(tmp_path / f"{mini.NG}_loc", np.zeros((3, 1, 1)))
+    for file, item, bands in ((path, 4, 230), (tmp_path / f"{mini.NG}_loc", 8, 3)):
+        header = file.with_name(file.name + ".hdr")
+        text = header.read_text().replace("samples = 1\n", "samples = 1000\n").replace("lines = 1\n", "lines = 1200\n")
+        header.write_text(text)
+        with file.open("r+b") as out:
+            out.truncate(item * bands * 1000 * 1200)
+    monkeypatch.setattr(RawArray, "read", lambda *a, **k: pytest.fail("pixels were read"))
+    cube = ts.open(path)
+    assert cube.shape == (230, 1200, 1000) and grid_of(cube).kind == "swath"
+
+
 def test_companions_that_do_not_belong(tmp_path: Path) -> None:
     mini.sensor_geometry(tmp_path)
     image = tmp_path / f"{mini.NG}_rdn_v2p11_img"

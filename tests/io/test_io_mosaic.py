@@ -102,6 +102,15 @@ def test_bilinear_agrees_with_scipy(tmp_path: Path, size: int) -> None:
     np.testing.assert_array_equal(window, got[1:3, size + 1 : 3 * size, 2 : size + 3])
 
 
+def test_no_pixel_is_read_at_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchspectral.io.readers.geotiff import RasterArray
+
+    path = mini.write(tmp_path / "frame.png", mini.frame(5, 1085, 2045))
+    mini.calibration(tmp_path / "frame.xml", 5, (0, 3, 2045, 1080))
+    monkeypatch.setattr(RasterArray, "read", lambda *a, **k: pytest.fail("pixels were read"))
+    assert ts.open(path).shape == (25, 216, 409) and ts.open(path, demosaic="bilinear").shape == (25, 1080, 2045)
+
+
 def test_nodata_spreads_no_further_than_its_neighbours(tmp_path: Path) -> None:
     values = mini.frame(2, 8, 8) + 1
     values[2, 2] = 0

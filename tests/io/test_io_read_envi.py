@@ -325,3 +325,35 @@ def test_real_spectral_libraries(samples: Path) -> None:
     )
     snow = ts.open(samples / "speclib" / "ecostress_snow_mixtures")
     assert snow.dims == ("band", "y", "x") and snow.shape == (216, 500, 1)
+
+
+def test_faults_of_other_readers(tmp_path: Path) -> None:
+    """No byte order, no header offset, no file type, comments, a list that goes on with a comma: all are ENVI."""
+    values = ramp("u2", (3, 4, 5))
+    header = write(tmp_path, values, "bil", extra="; cut out with a script\nwavelength units = nm\n")
+    header.write_text(header.read_text() + "wavelength = {\n400.5\n,500.5\n; the last one\n,600.5}\n")
+    text = header.read_text()
+    assert not any(key in text for key in ("byte order", "header offset", "file type"))
+    cube = ts.open(header)
+    assert cube.wavelength.values.tolist() == [400.5, 500.5, 600.5]
+    np.testing.assert_array_equal(cube.values, values)
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["Band 1 (0.45 Micrometers), Band 2 (0.55 Micrometers), Band 3 (0.65 Micrometers)",
+     "Resize (Band 1:x) (450.0), Resize (Band 2:x) (550.0), Resize (Band 3:x) (650.0)",
+     "450 nm, 550 nm, 650 nm"],
+)  # fmt: skip
+def test_wavelengths_only_inside_band_names(tmp_path: Path, names: str) -> None:
+    cube = ts.open(write(tmp_path, ramp("u2", (3, 4, 5)), extra=f"band names = {{\n{names}}}\n"))
+    np.testing.assert_allclose(cube.wavelength, [450, 550, 650])
+    assert any("band names" in line for line in cube.attrs["history"])
+
+
+def test_text_beside_a_header_is_not_its_pixels(tmp_path: Path) -> None:
+    header = write(tmp_path, ramp("u1"), stem="ang20171108t184227_rdn_x")
+    text = tmp_path / "ang20171108t184227_rdn_x.txt"
+    text.write_text("\n".join(f"{400 + n} {n / 100}" for n in range(100)))
+    assert ts.open(header).shape == (5, 7, 9)
+    assert ts.open(text).dims == ("spectrum", "band")
