@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from torchspectral.errors import BrokenProduct
+from torchspectral.errors import BrokenProduct, TooLarge
 
+MOST = 8 << 20
 Groups = dict[str, dict[str, str]]
 
 
@@ -25,7 +27,10 @@ def parse_odl(text: str, name: str) -> Groups:
     ------
     BrokenProduct
         It is neither, or a group is not closed.
+    TooLarge
     """
+    if len(text) > MOST:
+        raise TooLarge(f"{name} has {len(text)} characters, more than the metadata of a product may have")
     if text.lstrip()[:1] == "{":
         return _from_json(text, name)
     groups: Groups = {}
@@ -80,9 +85,10 @@ def _from_json(text: str, name: str) -> Groups:
 def number_in(groups: Groups, group: str, key: str) -> float | None:
     """One value as a number; None where it is absent or none."""
     try:
-        return float(groups.get(group, {})[key])
+        value = float(groups.get(group, {})[key])
     except (KeyError, ValueError):
         return None
+    return value if math.isfinite(value) else None
 
 
 def first_text(groups: Groups, key: str, *order: str) -> str:

@@ -49,9 +49,10 @@ def plain(root: Element) -> Element:
 def _number(element: Element | None, path: str) -> float:
     found = element.find(path) if element is not None else None
     try:
-        return float((found.text or "").strip()) if found is not None else np.nan
+        value = float((found.text or "").strip()) if found is not None else np.nan
     except ValueError:
         return np.nan
+    return value if np.isfinite(value) else np.nan
 
 
 def from_xml(document: bytes, name: str) -> DesisBands:
@@ -114,7 +115,8 @@ def from_header(text: str, name: str) -> DesisBands | None:
     def numbers(key: str) -> np.ndarray:
         words = fields.get(key, "").strip("{}").replace("\n", " ").split(",")
         try:
-            return np.array([float(word) for word in words if word.strip()])
+            values = np.array([float(word) for word in words if word.strip()])
+            return np.where(np.isfinite(values), values, np.nan)
         except ValueError:
             raise BrokenProduct(f"{name}: {key} holds something that is no number") from None
 

@@ -123,9 +123,10 @@ def _plain(root: Element) -> Element:
 
 def _float(text: Any, default: float) -> float:
     try:
-        return float(text)
+        value = float(text)
     except (TypeError, ValueError):
         return default
+    return value if np.isfinite(value) else default
 
 
 def _child(element: Element, name: str) -> float:

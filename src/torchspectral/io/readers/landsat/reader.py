@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from torchspectral.errors import BadSettings, BrokenProduct, MissingMetadata, UnknownName, closest
+from torchspectral.errors import BadSettings, BrokenProduct, MissingMetadata, TorchspectralError, UnknownName, closest
 from torchspectral.io.readers.base import Reader, as_cube
 from torchspectral.io.readers.landsat.layers import layer_names, open_named_layer
 from torchspectral.io.readers.landsat.metadata import MTL, Band, LandsatProduct
 from torchspectral.io.readers.members import members_of
+from torchspectral.io.readers.stac.item import read_item
 from torchspectral.io.readers.stacks import StackArray, check_alike, ground_of
-from torchspectral.io.safety import read_text
 
 QUANTITIES = ("reflectance", "radiance")
 FILL = 0
@@ -164,10 +163,10 @@ def _mtl_of_item(path: Path) -> Path | None:
     if path.suffix.lower() != ".json" or re.fullmatch(MTL, path.name, re.IGNORECASE) or not path.is_file():
         return None
     try:
-        item = json.loads(read_text(path))
-    except (ValueError, RecursionError):
+        item = read_item(path)
+    except TorchspectralError:
         return None
-    if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("id"), str):
+    if not isinstance(item.get("id"), str):
         return None
     stem = re.sub(r"_(SR|ST|TOA)$", "", item["id"])
     if not re.fullmatch(r"L[A-Z]\w+", stem):

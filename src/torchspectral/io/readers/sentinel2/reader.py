@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from torchspectral.errors import BadSettings, BrokenProduct, UnknownName, closest
+from torchspectral.errors import BadSettings, BrokenProduct, TorchspectralError, UnknownName, closest
 from torchspectral.geo.grids import place
 from torchspectral.io.readers.base import Reader, StoredArray, as_cube
 from torchspectral.io.readers.members import members_of
@@ -19,6 +19,7 @@ from torchspectral.io.readers.sentinel2.safe import MTD, read_safe
 from torchspectral.io.readers.sentinel2.scene import BANDS, NATIVE, Scene, check_resolution, settled_offset
 from torchspectral.io.readers.stacks import JoinedArray, on_zoom
 
+_ITEM_BYTES = 2 << 20
 RESAMPLE = ("none", "repeat", "product")
 
 
@@ -195,8 +196,9 @@ def _item_inside(path: Path) -> Path | None:
     items = []
     for file in found[:32]:
         try:
-            if is_sentinel_item(file):
+            small = file.stat().st_size <= _ITEM_BYTES
+            if small and b"entinel-2" in file.read_bytes() and is_sentinel_item(file):
                 items.append(file)
-        except Exception:  # another JSON
+        except (TorchspectralError, OSError):  # another JSON
             continue
     return items[0] if len(items) == 1 else None

@@ -82,11 +82,12 @@ def plain(root: Element) -> Element:
 
 
 def number(text: str | None) -> float:
-    """A number, NaN where the text is none."""
+    """A finite number, NaN where the text is none."""
     try:
-        return float((text or "").strip())
+        value = float((text or "").strip())
     except ValueError:
         return float("nan")
+    return value if np.isfinite(value) else float("nan")
 
 
 def _images(members: Members) -> dict[str, dict[int, Raster]]:
@@ -102,7 +103,9 @@ def _images(members: Members) -> dict[str, dict[int, Raster]]:
 
 def _scaling(root: Element, level: str, given: float | None) -> tuple[dict[str, float], dict[str, float], list[str]]:
     """Reflectance = (DN + offset) / quantification; the offset is stated since processing baseline 04.00."""
-    kind, names = ("RADIO", ("QUANTIFICATION_VALUE",)) if level == "L1C" else ("BOA", ("BOA_QUANTIFICATION_VALUE",))
+    kind, names = "BOA", ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")
+    if level == "L1C":
+        kind, names = "RADIO", ("QUANTIFICATION_VALUE",)
     quantification = next((v for n in names if np.isfinite(v := number(root.findtext(f".//{n}")))), np.nan)
     if not quantification > 0:
         raise MissingMetadata(
@@ -155,7 +158,7 @@ def _width(response: Element | None) -> float:
         values = np.array([float(word) for word in (response.findtext("VALUES") or "").split()])
     except ValueError:
         return float("nan")
-    if values.size < 3 or not step > 0 or not values.max() > 0:
+    if values.size < 3 or not np.isfinite(values).all() or not step > 0 or not values.max() > 0:
         return float("nan")
     values = np.concatenate([[0.0], values / values.max(), [0.0]])
     above = np.flatnonzero(values >= 0.5)

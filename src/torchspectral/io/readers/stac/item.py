@@ -7,6 +7,7 @@ file of its name lies beside the item, as after a download.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -158,7 +159,7 @@ class Item:
         """The first of some properties that is a number."""
         for key in keys:
             value = self.properties.get(key)
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
                 return float(value)
         return None
 

@@ -176,8 +176,9 @@ def _scaling(
     for at, (index, band, facts) in enumerate(rows):
         dataset = handles[index].get()
         s, o = facts.get("scale"), facts.get("offset")
-        if isinstance(s, (int, float)) and s != 0:
-            scale[at], offset[at] = float(s), float(o) if isinstance(o, (int, float)) else 0.0
+        if isinstance(s, (int, float)) and np.isfinite(s) and s != 0:
+            scale[at] = float(s)
+            offset[at] = float(o) if isinstance(o, (int, float)) and np.isfinite(o) else 0.0
             how.add("value = stored * scale + offset of the item's bands")
         elif (dataset.scales[band - 1] or 1.0) != 1.0 or (dataset.offsets[band - 1] or 0.0) != 0.0:
             scale[at], offset[at] = dataset.scales[band - 1] or 1.0, dataset.offsets[band - 1] or 0.0
