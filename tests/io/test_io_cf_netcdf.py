@@ -157,6 +157,28 @@ def test_swath_in_groups(tmp_path: Path) -> None:
     assert np.isin(seen[np.isfinite(seen)], values[..., 0]).all()
 
 
+def test_what_other_tools_make_of_a_product(tmp_path: Path) -> None:
+    """An orthorectified EMIT scene, as xarray writes it: no groups any more, but still the attributes of EMIT."""
+    values = np.random.default_rng(0).random((4, 5, 3)).astype(np.float32)
+    values[0, 0] = -9999
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        describe(file, instrument="EMIT", title="EMIT L2A Reflectance", sensor="EMIT")
+        dims = [
+            dimension(file, "latitude", 50 - 0.5 * np.arange(4)),
+            dimension(file, "longitude", 9 + 0.5 * np.arange(5)),
+        ]
+        dims.append(dimension(file, "wavelengths", np.array([500.0, 1400.0, 2000.0])))
+        grid_mapping(file, "spatial_ref", 4326, by="spatial_ref")
+        variable(file, "good_wavelengths", np.array([1.0, 0.0, 1.0]), dims[2:])
+        variable(file, "elev", np.ones((4, 5)), dims[:2])
+        variable(file, "reflectance", values, dims, _FillValue=-9999.0)
+    cube = ts.open(tmp_path / "a.nc")
+    assert ts.describe(tmp_path / "a.nc")["reader"] == "cf-netcdf" and cube.attrs["sensor"] == "EMIT"
+    np.testing.assert_array_equal(cube.values, np.where(values == -9999, np.nan, values).transpose(2, 0, 1))
+    assert cube["good"].values.tolist() == [True, False, True] and ts.layers(tmp_path / "a.nc") == ["elev"]
+    assert grid_of(cube).transform == Affine(0.5, 0, 8.75, 0, -0.5, 50.25) and grid_of(cube).crs.to_epsg() == 4326
+
+
 def test_plain_hdf5_without_names(tmp_path: Path) -> None:
     data = np.arange(4 * 5 * 3, dtype=np.uint16).reshape(4, 5, 3)
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -53,7 +53,8 @@ def kind_of(file: Any) -> str:
     location = file.get("location")
     positions = hasattr(location, "keys") and "lon" in location and "lat" in location
     said = " ".join(text_attribute(file, name) for name in ("instrument", "sensor", "title"))
-    if not positions and "EMIT" not in said:
+    # What other tools make of EMIT products (maps on latitude and longitude) has neither group.
+    if not positions and not ("EMIT" in said and "sensor_band_parameters" in file):
         return ""
     found = [kind for kind, (_, variable, _) in KINDS.items() if is_numeric(file.get(variable))]
     return found[0] if found else ""
