@@ -86,6 +86,8 @@ SPECIAL: dict[tuple[str, str], Special] = {
     ("sharpening", "dhp-darn"): Special(PRIOR, _network("dhp-darn")),
     ("sharpening", "dip-hyperkite"): Special(PRIOR | {"block": 16}, _network("dip-hyperkite")),
     ("sharpening", "pca-z-pnn"): Special({"iterations": 12}),
+    ("sharpening", "tv"): Special(settings={"iterations": 5}),
+    ("sharpening", "hysure"): Special(settings={"iterations": 5, "p": 4}),
     ("classification", "sam"): Special(roles=("library",)),
     ("unmixing", "fcls"): Special(roles=("library",)),
     ("unmixing", "vca-fcls"): Special(settings={"k": 3}),

@@ -21,12 +21,27 @@ def train(
     settings: Settings = None,
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", help="Passes over the data; the paper's number by default.", min=1),
+        typer.Option("--epochs", help="Passes over the data, in place of the setting steps.", min=1),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Optimiser steps, in place of epochs.", min=1)] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda or cuda:N.")] = "auto",
+    devices: Annotated[
+        int, typer.Option("--devices", help="Processes with a device each; a batch is shared among them.", min=1)
+    ] = 1,
     precision: Annotated[str, typer.Option("--precision", help="Numbers to train with: float32 or bf16.")] = "float32",
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store", help="Patch store to share between runs; by default in the run folder.", show_default=False
+        ),
+    ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name", help="Name of the weights, FAMILY.TAG; by default that of the folder.", show_default=False
+        ),
+    ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with this run.")] = False,
     overwrite: Overwrite = False,
     config: Config = None,
@@ -52,7 +67,10 @@ def train(
             steps=steps,
             seed=seed,
             device=device,
+            devices=devices,
             precision=precision,
+            store=store,
+            name=name,
             resume=resume,
             overwrite=overwrite,
             progress=progress,

@@ -48,6 +48,8 @@ class SharpeningRecipe(Recipe):
     network_inputs: ClassVar[tuple[str, ...]] = ("pan", "upsampled")
     constructor: ClassVar[tuple[str, ...]] = ("features",)
     """Settings that the network's constructor gets beside the bands."""
+    last_layer: ClassVar[str] = ""
+    """Layer that begins at zero with ``quiet_start``."""
 
     def __init__(self, settings: TrainingSettings | None = None) -> None:
         super().__init__(settings)
@@ -85,6 +87,14 @@ class SharpeningRecipe(Recipe):
     def model_arguments(self) -> dict[str, Any]:
         """Bands and widths of the network."""
         return {"bands": len(self.index), **{name: getattr(self.settings, name) for name in self.constructor}}
+
+    def build(self) -> torch.nn.Module:
+        """The network with fresh weights."""
+        network = super().build()
+        if self.last_layer and self.settings.quiet_start:
+            for parameter in network.get_submodule(self.last_layer).parameters():
+                torch.nn.init.zeros_(parameter)
+        return network
 
     def made(self, scene: Scene) -> dict[str, np.ndarray]:
         """All images of the pairs, (1, band, y, x) each, see `wald_pairs`."""
@@ -190,16 +200,9 @@ class HyperDSNetRecipe(SharpeningRecipe):
     Settings: ClassVar[type[TrainingSettings]] = HyperDSNetTraining
     method: ClassVar[str] = "hyper-dsnet"
     model: ClassVar[str] = "hyper-dsnet"
+    last_layer: ClassVar[str] = "convlast"
     network_inputs: ClassVar[tuple[str, ...]] = ("pan", "upsampled", "hs")
     scaled: ClassVar[tuple[str, ...]] = ("target", "pan", "upsampled", "hs")
-
-    def build(self) -> torch.nn.Module:
-        """The network with fresh weights."""
-        network = super().build()
-        if self.settings.quiet_start:
-            for parameter in network.get_submodule("convlast").parameters():
-                torch.nn.init.zeros_(parameter)
-        return network
 
 
 class PriorTraining(SharpeningTraining):
@@ -294,6 +297,7 @@ class DIPHyperKiteTraining(PriorTraining):
         pattern="^(step|constant|cosine)$",
     )
     features: int = setting(32, "channels of the first level; twice and four times as many on the next", ge=1)
+    quiet_start: bool = setting(False, "begin as the prior itself, the last layer at zero")
     prior_drop: int = setting(1300, "step after which the prior's learning rate is a tenth; 0: never", ge=0)
     prior_pan_weight: float = setting(0.6, "weight of the PAN in the prior's loss", ge=0)
 
@@ -304,6 +308,7 @@ class DIPHyperKiteRecipe(PriorRecipe):
     Settings: ClassVar[type[TrainingSettings]] = DIPHyperKiteTraining
     method: ClassVar[str] = "dip-hyperkite"
     model: ClassVar[str] = "dip-hyperkite"
+    last_layer: ClassVar[str] = "final_conv"
 
     def plan(self) -> PriorPlan:
         """DIP."""
@@ -339,7 +344,10 @@ def recipe(method: str, settings: Mapping[str, Any] | None = None) -> Recipe:
         The method is not trained.
     BadSettings
     """
-    cls = _RECIPES.get(method)
+    from torchspectral.sharpening.zero_shot.training import RECIPES as zero_shot  # it builds on this module
+
+    known = {**_RECIPES, **zero_shot}
+    cls = known.get(method)
     if cls is None:
-        raise UnknownName(f"no training for method {method!r} in sharpening: {closest(method, tuple(_RECIPES))}")
+        raise UnknownName(f"no training for method {method!r} in sharpening: {closest(method, tuple(known))}")
     return cls(cls.Settings.make(dict(settings or {})))
