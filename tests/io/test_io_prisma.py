@@ -249,7 +249,7 @@ def test_a_full_size_scene_opens_without_reading_pixels(tmp_path: Path) -> None:
 
 
 def test_opening_reads_no_pixel(tmp_path: Path, monkeypatch) -> None:
-    from torchspectral.io.readers.prisma.reader import Axis1Array, PrismaCube
+    from torchspectral.io.readers.prisma.arrays import Axis1Array, PrismaCube
 
     path, _ = product(tmp_path)
     reads = []

@@ -103,9 +103,8 @@ def _images(members: Members) -> dict[str, dict[int, Raster]]:
 
 def _scaling(root: Element, level: str, given: float | None) -> tuple[dict[str, float], dict[str, float], list[str]]:
     """Reflectance = (DN + offset) / quantification; the offset is stated since processing baseline 04.00."""
-    kind, names = "BOA", ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")
-    if level == "L1C":
-        kind, names = "RADIO", ("QUANTIFICATION_VALUE",)
+    kind = "RADIO" if level == "L1C" else "BOA"
+    names = ["QUANTIFICATION_VALUE"] if level == "L1C" else ["BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE"]
     quantification = next((v for n in names if np.isfinite(v := number(root.findtext(f".//{n}")))), np.nan)
     if not quantification > 0:
         raise MissingMetadata(
