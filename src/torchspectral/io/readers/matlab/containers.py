@@ -118,3 +118,34 @@ def _plain(value: Any) -> Value | None:
             return " ".join(str(v) for v in value.reshape(-1)).strip()
         return value if value.dtype.kind in "iuf" else None
     return str(value) if isinstance(value, str) else None
+
+
+def envi_header(path: Path, known: dict[str, Variable], bands: int) -> dict[str, Any]:
+    """What a struct with the fields of an ENVI header adds: ``fwhm`` [nm], ``correction_factors``, ``map_info``."""
+    for variable in known.values():
+        if variable.kind != "struct" or variable.shape not in ((1, 1), ()):
+            continue
+        for entry in structs(path, variable):
+            if not {"interleave", "data_type", "map_info"} & set(entry):
+                continue
+            found: dict[str, Any] = {}
+            width = _list(entry.get("fwhm"))
+            if width.size == bands:
+                found["fwhm"] = width * (1e3 if str(entry.get("wavelength_units", "")).lower().startswith("mic") else 1)
+            factors = _list(entry.get("correction_factors"))
+            if factors.size == bands:
+                found["correction_factors"] = factors
+            if isinstance(entry.get("map_info"), str):
+                found["map_info"] = entry["map_info"]
+            return found
+    return {}
+
+
+def _list(value: Any) -> np.ndarray:
+    """Numbers of an array, or of text in braces; empty where there are none."""
+    if isinstance(value, np.ndarray):
+        return value.reshape(-1).astype(np.float64)
+    try:
+        return np.array([float(v) for v in str(value or "").strip("{} \n").split(",") if v.strip()])
+    except ValueError:
+        return np.array([])

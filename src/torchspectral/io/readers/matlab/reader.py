@@ -21,7 +21,7 @@ from torchspectral.errors import (
 from torchspectral.geo.grids import place
 from torchspectral.io.readers.base import Reader, as_cube, as_layer
 from torchspectral.io.readers.facts import BandFacts, Values, band_facts, guess_quantity, read_options
-from torchspectral.io.readers.matlab.containers import structs
+from torchspectral.io.readers.matlab.containers import envi_header
 from torchspectral.io.readers.matlab.files import MatArray, Variable, is_v73, small, variables
 from torchspectral.io.readers.matlab.scenes import (
     THIN,
@@ -93,7 +93,7 @@ class MatlabReader(Reader):
         bands = scene.shape[0]
         notes = [f"opened {scene.variable.name} of {path.name} (MATLAB)", *([scene.note] if scene.note else [])]
         vectors = _vectors(path, known, bands)
-        header = _header_struct(path, known, bands)
+        header = envi_header(path, known, bands)
         facts, number = _facts(path, scene, vectors, header, options.get("sensor"), given)
         if "wavelength" in vectors and "wavelength" not in given and options.get("sensor") is None:
             notes.append(f"wavelengths taken from variable {vectors['wavelength_name']}")
@@ -315,37 +315,6 @@ def _vectors(path: Path, known: dict[str, Variable], bands: int) -> dict[str, An
             if role == "wavelength":
                 found["wavelength_name"] = name
     return found
-
-
-def _header_struct(path: Path, known: dict[str, Variable], bands: int) -> dict[str, Any]:
-    """What a struct with the fields of an ENVI header adds: ``fwhm`` [nm], ``correction_factors``, ``map_info``."""
-    for variable in known.values():
-        if variable.kind != "struct" or variable.shape not in ((1, 1), ()):
-            continue
-        for entry in structs(path, variable):
-            if not {"interleave", "data_type", "map_info"} & set(entry):
-                continue
-            found: dict[str, Any] = {}
-            width = _list(entry.get("fwhm"))
-            if width.size == bands:
-                found["fwhm"] = width * (1e3 if str(entry.get("wavelength_units", "")).lower().startswith("mic") else 1)
-            factors = _list(entry.get("correction_factors"))
-            if factors.size == bands:
-                found["correction_factors"] = factors
-            if isinstance(entry.get("map_info"), str):
-                found["map_info"] = entry["map_info"]
-            return found
-    return {}
-
-
-def _list(value: Any) -> np.ndarray:
-    """Numbers of an array, or of text in braces; empty where there are none."""
-    if isinstance(value, np.ndarray):
-        return value.reshape(-1).astype(np.float64)
-    try:
-        return np.array([float(v) for v in str(value or "").strip("{} \n").split(",") if v.strip()])
-    except ValueError:
-        return np.array([])
 
 
 def _add_truth(
