@@ -46,6 +46,12 @@ ROWS = [
         "between the cube's",
     ),
     Row(
+        "guides-far",
+        lambda tmp: ts.sharpen(_cube(3, pixel=30), guides=_cube(4, 36, pixel=10, west=5e5)),
+        GridMismatch,
+        "guide and the cube do not overlap",
+    ),
+    Row(
         "guides-elsewhere",
         lambda tmp: ts.sharpen(_cube(3, pixel=30), _cube(1, 36, pixel=10, west=5e5)),
         GridMismatch,

@@ -6,7 +6,7 @@ from affine import Affine
 
 import torchspectral as ts
 from torchspectral import metrics
-from torchspectral.errors import BadInput, BadSettings, BandMismatch, GridMismatch, UnknownName
+from torchspectral.errors import BadInput, BadSettings, BandMismatch, GridMismatch, MissingDependency, UnknownName
 from torchspectral.geo import place
 from torchspectral.metrics import score as score_module
 
@@ -102,3 +102,12 @@ def test_score_options_of_the_wrong_kind(options):
     cube = ts.make_cube(np.ones((2, 8, 8)))
     with pytest.raises(BadSettings, match=next(iter(options))):
         ts.score(cube, cube, **options)
+
+
+def test_without_torch_the_error_says_what_to_install(monkeypatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    cube = ts.make_cube(np.ones((2, 4, 4), np.float32))
+    with pytest.raises(MissingDependency, match="pip install"):
+        ts.score(cube, cube)

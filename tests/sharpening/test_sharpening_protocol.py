@@ -6,7 +6,7 @@ import torch
 from affine import Affine
 
 import torchspectral as ts
-from torchspectral.errors import BadSettings, GridMismatch, MissingMetadata
+from torchspectral.errors import BadSettings, GridMismatch, MissingMetadata, OutputExists
 from torchspectral.geo import grid_of, place, place_swath
 from torchspectral.ops.mtf import mtf_filter
 from torchspectral.sharpening.degraded import DegradedArray
@@ -154,3 +154,16 @@ def test_a_pair_on_disk_sharpens_like_one_in_memory(tmp_path) -> None:
     direct = ts.sharpen(memory["hs"], memory["pan"])["cube"]
     assert np.allclose(result["cube"].values, direct.values, rtol=1e-5, atol=1e-2)
     assert ts.score(ts.open(tmp_path / "sharp.tif"), written["truth"], ratio=4).report.figures["ERGAS"] > 0
+
+
+def test_a_swath_on_disk_keeps_its_places(tmp_path) -> None:
+    lon, lat = np.meshgrid(np.linspace(10, 11, 32), np.linspace(50, 49, 24))
+    cube = place_swath(_cube(rows=24, cols=32), lon, lat)
+    written = ts.simulate_wald(cube, 4, out=tmp_path)
+    assert {path.rsplit(".", 1)[1] for path in written.paths.values()} == {"zarr"}
+    hs = ts.open(written.paths["hs"])
+    assert grid_of(hs).kind == "swath" and float(hs["lon"][1, 1]) == pytest.approx(lon[6, 6])
+    out = ts.sharpen(hs, ts.open(written.paths["pan"]))
+    assert grid_of(out["cube"]).kind == "swath" and out["cube"].shape == (6, 24, 32)
+    with pytest.raises(OutputExists):
+        ts.simulate_wald(cube, 4, out=tmp_path)

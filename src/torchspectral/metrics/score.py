@@ -11,7 +11,15 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.cube import check_cube
-from torchspectral.errors import BadInput, BadSettings, BandMismatch, GridMismatch, UnknownName, closest
+from torchspectral.errors import (
+    BadInput,
+    BadSettings,
+    BandMismatch,
+    GridMismatch,
+    UnknownName,
+    closest,
+    missing_dependency,
+)
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.result import Report, Result
 
@@ -71,6 +79,8 @@ def score(
     BadInput
         Nothing valid is left to compare.
     UnknownName, BadSettings
+    MissingDependency
+        torch is not installed.
 
     Examples
     --------
@@ -79,6 +89,10 @@ def score(
     """
     import pandas as pd  # type: ignore[import-untyped]
 
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise missing_dependency("score", error) or error from error
     out, truth = check_cube(out, what="output"), check_cube(truth, what="truth")
     _check_bands(out, truth)
     _check_grids(out, truth)

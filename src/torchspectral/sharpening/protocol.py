@@ -78,7 +78,8 @@ def simulate_wald(
         The scene's PAN, `ratio` times finer (it is degraded too) or on the cube's grid (it is taken as it is). Without
         one it is made of the cube's bands.
     out : path, optional
-        Folder for ``hs.tif``, ``pan.tif`` and ``truth.tif``.
+        Folder for ``hs.tif``, ``pan.tif`` and ``truth.tif``; of scenes in sensor geometry ``hs.zarr`` and so on, which
+        keep longitude and latitude.
     seed : int
         Of the noise.
     overwrite : bool
@@ -114,8 +115,9 @@ def simulate_wald(
         raise BadSettings(f"got seed={seed!r}, expected a whole number from 0")
     if out is not None and not overwrite:
         for name in NAMES:
-            if (Path(out) / f"{name}.tif").exists():
-                raise OutputExists(f"{Path(out) / name}.tif exists: overwrite=True (--overwrite) replaces it")
+            path = Path(out) / f"{name}{_suffix(cube)}"
+            if path.exists():
+                raise OutputExists(f"{path} exists: overwrite=True (--overwrite) replaces it")
     report = Report(method="sharpening/wald", settings={"ratio": ratio, **made.model_dump()}, seed=seed)
     truth = _truth(cube, ratio, report)
     sensor = sensors.match(truth)
@@ -342,10 +344,16 @@ def _written(
     folder.mkdir(parents=True, exist_ok=True)
     paths, opened = {}, {}
     for number, (name, value) in enumerate(values.items()):
-        path = save(value, folder / f"{name}.tif", overwrite=overwrite, orthorectify=False, report=report)
+        path = save(value, folder / f"{name}{_suffix(value)}", overwrite=overwrite, orthorectify=False, report=report)
         paths[name], opened[name] = str(path), open_product(path)
         progress(Step(f"write {name}", (number + 1) / len(values)))
     return Result(opened, report, paths)
+
+
+def _suffix(cube: Any) -> str:
+    """Of files that keep where the pixels lie."""
+    placed = isinstance(cube, xr.DataArray) and {"y", "x"} <= set(cube.dims)
+    return ".zarr" if placed and grid_of(cube).kind == "swath" else ".tif"
 
 
 def wald_pairs(

@@ -20,7 +20,7 @@ from torchspectral.geo.lazy import LazyArray, read_window, with_data
 from torchspectral.ops.axis import apply, correlation
 from torchspectral.ops.interpolate import interpolation_halo
 from torchspectral.sharpening.guided.operators import SPLINE_REACH, rise_operator
-from torchspectral.sharpening.pairs import PLACED, Done, as_floats, fit_fine
+from torchspectral.sharpening.pairs import PLACED, Done, as_floats, cut_to, fit_fine
 from torchspectral.spectra.bands import Bands
 from torchspectral.spectra.matrix import spectral_matrix
 
@@ -168,6 +168,8 @@ def assemble(
         raise GridMismatch(
             "no guide is finer than the cube, expected pixels at most half as large: exchange the images, or use another"
         )
+    for part in finer:
+        cut_to(cube, part, "guide", Done())  # refuses what lies elsewhere
     for part in parts:
         if all(part is not kept for kept in finer):
             done.dropped.append(f"{part.sizes['band']} guide bands ({_labels(part)}) that are coarser than the cube")
