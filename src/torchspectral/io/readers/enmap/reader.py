@@ -114,6 +114,10 @@ class EnmapReader(Reader):
             handles, where, source=files.source(files.images[0]), scale=scale, offset=offset, nodata=nodata
         )
         good, how = _good(array, metadata, bad_bands)
+        if overlap == "average" and len(files.images) == 2:
+            raise BadSettings(
+                "overlap='average' mixes pixels of both detectors, which in L1B are not registered: open L1C"
+            )
         order, rule = bands_by_overlap(metadata.wavelength, detector, overlap)
         chosen: StoredArray
         if overlap == "average":

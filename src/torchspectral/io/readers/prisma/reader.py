@@ -189,6 +189,10 @@ def _rules(options: Mapping[str, Any]) -> tuple[str, str, str | None]:
     for name in ("wavelength_map", "registered"):
         if not isinstance(options.get(name, False), (bool, np.bool_)):
             raise BadSettings(f"got {name}={options[name]!r}, expected True or False")
+    if overlap == "average" and not options.get("registered", True):
+        raise BadSettings(
+            "overlap='average' mixes pixels of both detectors, which are not registered: leave out registered"
+        )
     if preset is not None and preset not in PRESETS:
         raise BadSettings(f"unknown preset {preset!r}: {closest(str(preset), PRESETS)}")
     if preset is not None and "overlap" in options:
