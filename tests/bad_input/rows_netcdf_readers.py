@@ -141,6 +141,16 @@ def cut(prepare: Callable[[Path], Path], keep: int) -> Callable[[Path], Path]:
     return shorter
 
 
+def endless_heap(folder: Path) -> Path:
+    """A heap object of index 0 and size 0, over which the HDF5 library steps for ever."""
+    path = emit("OBS")(folder)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"GCOL") + 16
+    data[at : at + 16] = bytes(16)
+    path.write_bytes(data)
+    return path
+
+
 def text(name: str, data: bytes) -> Callable[[Path], Path]:
     def prepare(folder: Path) -> Path:
         (folder / name).write_bytes(data)
@@ -197,6 +207,7 @@ ROWS = [
     Row("emit-read", reads, TooLarge, "at once", prepare=emit(change=promise((200000, 100000, 20), (64, 64, 20)), location=False)),
     Row("emit-option", opens(overlap="vnir"), BadSettings, "no option", prepare=emit()),
     Row("emit-cut", reads, BrokenProduct, "HDF5", prepare=cut(emit(), 3000)),
+    Row("emit-heap", opens(), BrokenProduct, "damaged heap", cli=info, prepare=endless_heap),
     Row("emit-forced", opens(reader="emit"), BrokenProduct, "group location", prepare=neon()),
     Row("neon-no-waves", opens(), MissingMetadata, "Spectral_Data/Wavelength", cli=info, prepare=neon(drop(SPECTRAL))),
     Row("neon-waves-count", opens(), BandMismatch, "none of whose axes", prepare=neon(put(SPECTRAL, np.arange(400.0, 431)))),
