@@ -13,10 +13,16 @@ from torchspectral.cube import with_history
 from torchspectral.errors import BadSettings, GridMismatch
 from torchspectral.geo.glt import GLT
 from torchspectral.geo.grids import Grid, grid_of, parse_crs, place
-from torchspectral.geo.lazy import BLOCK_BYTES, LazyArray, missing_value, read_window, with_data
+from torchspectral.geo.lazy import LazyArray, missing_value, read_window, with_data
 from torchspectral.geo.swaths import SwathOnMap
 
+BLOCK_BYTES = 64 * 2**20
+"""Most bytes of sensor pixels that are read at a time."""
+
 METHODS = ("nearest", "bilinear")
+# Blocks of this side are small enough that little beside what is looked at lies in their sensor window.
+_SIDE = 128
+_WASTE = 3
 
 
 class LookupArray(LazyArray):
@@ -47,17 +53,21 @@ class LookupArray(LazyArray):
         if not seen.any():
             return
         window = self._window(rows[seen], cols[seen])
-        size = bands.size * (window[0].stop - window[0].start) * (window[1].stop - window[1].start)
+        pixels = (window[0].stop - window[0].start) * (window[1].stop - window[1].start)
         longer = int(rows.shape[1] > rows.shape[0])
-        if size * self.dtype.itemsize > BLOCK_BYTES and rows.shape[longer] > 1:
+        # A swath lies slantwise: of the window under a long block most is not looked at.
+        wasteful = rows.shape[longer] > _SIDE and pixels > _WASTE * np.count_nonzero(seen)
+        too_large = rows.shape[longer] > 1 and bands.size * pixels * self.dtype.itemsize > BLOCK_BYTES
+        if wasteful or too_large:
             half = rows.shape[longer] // 2
             for part in (slice(None, half), slice(half, None)):
                 cut = (slice(None), part) if longer else (part, slice(None))
                 self._fill(out[(slice(None), *cut)], bands, rows[cut], cols[cut])
             return
         values = read_window(self.source, bands, *window)
+        plan = self._plan(rows[seen], cols[seen], window)
         for band, plane in enumerate(values):
-            out[band][seen] = self._looked_up(plane, rows[seen], cols[seen], window)
+            out[band][seen] = self._looked_up(plane.reshape(-1), plan)
 
     def _seen(self, rows: np.ndarray) -> np.ndarray:
         return rows >= 0
@@ -66,11 +76,14 @@ class LookupArray(LazyArray):
         """Sensor pixels that are needed."""
         return slice(int(rows.min()), int(rows.max()) + 1), slice(int(cols.min()), int(cols.max()) + 1)
 
-    def _looked_up(
-        self, plane: np.ndarray, rows: np.ndarray, cols: np.ndarray, window: tuple[slice, slice]
-    ) -> np.ndarray:
-        """Values at the places, of one band's `window`."""
-        return plane[rows - window[0].start, cols - window[1].start]
+    def _plan(self, rows: np.ndarray, cols: np.ndarray, window: tuple[slice, slice]) -> Any:
+        """What `_looked_up` needs for the places, the same for every band: positions in the flattened window."""
+        width = window[1].stop - window[1].start
+        return (rows.astype(np.int64) - window[0].start) * width + (cols - window[1].start)
+
+    def _looked_up(self, plane: np.ndarray, plan: Any) -> np.ndarray:
+        """Values at the places, of the flattened window of one band."""
+        return plane.take(plan)
 
 
 class BilinearArray(LookupArray):
@@ -97,23 +110,30 @@ class BilinearArray(LookupArray):
         )
         return slice(first[0], last[0]), slice(first[1], last[1])
 
-    def _looked_up(
-        self, plane: np.ndarray, rows: np.ndarray, cols: np.ndarray, window: tuple[slice, slice]
-    ) -> np.ndarray:
+    def _plan(self, rows: np.ndarray, cols: np.ndarray, window: tuple[slice, slice]) -> Any:
+        height, width = (part.stop - part.start for part in window)
         r = np.clip(rows.astype(np.float64), 0, self.source.shape[-2] - 1) - window[0].start
         c = np.clip(cols.astype(np.float64), 0, self.source.shape[-1] - 1) - window[1].start
         low_r, low_c = np.floor(r).astype(np.int64), np.floor(c).astype(np.int64)
-        nearest = plane[np.floor(r + 0.5).astype(np.int64), np.floor(c + 0.5).astype(np.int64)]
-        total, weight = np.zeros(r.size), np.zeros(r.size)
+        nearest = np.floor(r + 0.5).astype(np.int64) * width + np.floor(c + 0.5).astype(np.int64)
+        corners = []
         for dr in (0, 1):
             for dc in (0, 1):
                 share = np.abs(1 - dr - (r - low_r)) * np.abs(1 - dc - (c - low_c))
-                corner = plane[np.minimum(low_r + dr, plane.shape[0] - 1), np.minimum(low_c + dc, plane.shape[1] - 1)]
-                known = np.isfinite(corner)
-                total += np.where(known, corner, 0) * share
-                weight += known * share
+                at = np.minimum(low_r + dr, height - 1) * width + np.minimum(low_c + dc, width - 1)
+                corners.append((at, share))
+        return nearest, corners
+
+    def _looked_up(self, plane: np.ndarray, plan: Any) -> np.ndarray:
+        nearest, corners = plan
+        known = np.isfinite(plane)
+        if known.all():
+            return np.asarray(sum(plane.take(at) * share for at, share in corners))
+        clean = np.where(known, plane, 0)
+        total = sum(clean.take(at) * share for at, share in corners)
+        weight = sum(known.take(at) * share for at, share in corners)
         # The nearest pixel has at least a quarter of the weight.
-        return np.where(np.isfinite(nearest), total / np.maximum(weight, 0.2), nearest)
+        return np.where(known.take(nearest), total / np.maximum(weight, 0.2), plane.take(nearest))
 
 
 def orthorectify(
@@ -202,6 +222,7 @@ def orthorectify(
     else:
         array = LookupArray(cube.variable, rows, cols, fill)
     out = place(with_data(cube, array), there.transform, there.crs)
+    out.encoding["preferred_chunks"] = {"y": min(_SIDE, there.height), "x": min(_SIDE, there.width)}
     name = there.crs.name if there.crs is not None else "map"
     return with_history(out, f"orthorectified by {how} to {there.height} x {there.width} pixels of {name}")
 
