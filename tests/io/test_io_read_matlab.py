@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import zlib
 from pathlib import Path
 
 import h5py
@@ -348,3 +349,22 @@ def test_objects_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sio, "whosmat", lambda *a: [("net", (1, 1), "opaque")])
     with pytest.raises(UnsafeInput, match="MATLAB opaque, which is never loaded"):
         ts.open(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_structs_that_promise_too_much(tmp_path: Path, packed: bool) -> None:
+    path = tmp_path / "a.mat"
+    entry = np.array([[(np.ones((9, 1)), "x")]], dtype=[("reflectance", "O"), ("name", "O")])
+    scipy.io.savemat(path, {"sig": entry})
+    data = bytearray(path.read_bytes())
+    # The sizes of the struct itself, then those of the array inside it.
+    for sizes, promised in (((1, 1), (30000, 60000)), ((9, 1), (90000, 90000))):
+        at = data.index(np.array(sizes, "<i4").tobytes(), 128)
+        bad = bytearray(data)
+        bad[at : at + 8] = np.array(promised, "<i4").tobytes()
+        if packed:
+            body = zlib.compress(bytes(bad[128:]))
+            bad = bad[:128] + np.array([15, len(body)], "<u4").tobytes() + body
+        path.write_bytes(bytes(bad))
+        with pytest.raises(BrokenProduct, match=r"promises|cannot be read"):
+            ts.open(path)

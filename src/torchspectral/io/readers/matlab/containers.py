@@ -9,7 +9,7 @@ import numpy as np
 
 from torchspectral.errors import BrokenProduct, TooLarge
 from torchspectral.io.readers.handles import Handle
-from torchspectral.io.readers.matlab.elements import elements
+from torchspectral.io.readers.matlab.elements import check_nested, elements
 from torchspectral.io.readers.matlab.files import Variable, is_v73, open_v73
 from torchspectral.io.safety import human, limits
 
@@ -69,6 +69,7 @@ def _load(path: Path, name: str) -> np.ndarray:
         raise BrokenProduct(f"{path.name}: {name} cannot be found among its variables")
     if known.nbytes > most:
         raise TooLarge(f"{path.name}: {name} unpacks to {human(known.nbytes)}, more than a struct or cell may have")
+    check_nested(path, known)
     import scipy.io
 
     try:

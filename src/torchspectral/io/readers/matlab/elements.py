@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+from torchspectral.errors import BrokenProduct
 
 _MATRIX, _PACKED = 14, 15
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -18,6 +21,8 @@ _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"
 _FULL = range(6, 16)
 _HEAD = 4096
 _MOST_VARIABLES = 100_000
+_SPARSE = 5
+_DEEPEST = 32
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,14 @@ class Element:
     stored : numpy dtype or None
         Type of the stored numbers (not the class: doubles are often kept as small integers); None for cells, structs,
         objects, sparse and complex arrays.
+    at : int
+        Where it begins in the file.
     """
 
     name: str
     nbytes: int
     stored: np.dtype | None
+    at: int = 0
 
 
 def elements(path: Path) -> dict[str, Element]:
@@ -73,8 +81,51 @@ def _walk(file: BinaryIO, order: str) -> Iterator[Element]:
             head = b""
         found = _matrix(head, order)
         if found is not None:
-            yield found
+            yield replace(found, at=at)
         file.seek(at + 8 + nbytes)
+
+
+def check_nested(path: Path, element: Element) -> None:
+    """Refuse a struct or cell in which some part promises more entries than it has bytes.
+
+    Raises
+    ------
+    BrokenProduct
+    """
+    with path.open("rb") as file:
+        order = "<" if file.read(128)[126:128] == b"IM" else ">"
+        file.seek(element.at)
+        tag = file.read(8)
+        kind, nbytes = struct.unpack(f"{order}II", tag)
+        data = file.read(min(nbytes, element.nbytes + 8))
+    try:
+        whole = tag + data if kind != _PACKED else zlib.decompressobj().decompress(data, element.nbytes + 8)
+        _check_matrix(whole, 0, order, 0)
+    except (struct.error, zlib.error) as error:
+        raise BrokenProduct(f"{path.name}: {element.name} is damaged ({error})") from None
+    except ValueError as error:
+        raise BrokenProduct(f"{path.name}: {element.name} {error}") from None
+
+
+def _check_matrix(data: bytes, at: int, order: str, depth: int) -> None:
+    kind, nbytes = struct.unpack_from(f"{order}II", data, at)
+    if kind != _MATRIX or nbytes == 0:
+        return
+    if depth > _DEEPEST:
+        raise ValueError(f"is nested more than {_DEEPEST} deep")
+    (flags,) = struct.unpack_from(f"{order}I", data, at + 16)
+    start, length, at_next = _part(data, at + 24, order)
+    sizes = struct.unpack_from(f"{order}{length // 4}i", data, start)
+    if min(sizes, default=0) < 0 or (flags & 0xFF != _SPARSE and math.prod(sizes) > nbytes):
+        raise ValueError(f"promises {' x '.join(map(str, sizes[:8]))} entries in {nbytes} bytes")
+    end = min(at + 8 + nbytes, len(data))
+    while at_next + 8 <= end:
+        kind, inner = struct.unpack_from(f"{order}II", data, at_next)
+        if kind == _MATRIX:
+            _check_matrix(data, at_next, order, depth + 1)
+            at_next += 8 + inner
+        else:
+            _, _, at_next = _part(data, at_next, order)
 
 
 def _matrix(head: bytes, order: str) -> Element | None:
