@@ -188,7 +188,7 @@ class Bandwise(Method):
 
     def view(self, ratio: int) -> SensorView:
         """The sensor's view of a fine image."""
-        offset = 3 if self.as_authors else None
+        offset = 3 if self.as_authors and ratio > 3 else None  # theirs is for ratio 6
         return SensorView.of(ratio, self._mtf, offset=offset, normalize=not self.as_authors)
 
     def build(self, state: Mapping[str, Any] | None, device: Any, seed: int) -> RPNNNetwork:
