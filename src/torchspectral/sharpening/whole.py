@@ -62,7 +62,9 @@ def fuse(
     upsampled: torch.Tensor | None = None,
     mtf: float = 0.0,
 ) -> torch.Tensor:
-    """Sharpen tensors in one piece, in the method's working scale.
+    """Sharpen tensors in one piece.
+
+    Methods that divide by the scene's largest value do so here too; all else is in the method's working scale.
 
     Parameters
     ----------
@@ -103,12 +105,14 @@ def fuse(
     unknown = np.full(hs.shape[0], np.nan)
     info = SceneInfo((rows, cols), unknown, unknown, ratio={"cube": 1, "pan": ratio}, mtf={"cube": mtf} if mtf else {})
     made.prepare(info)
-    data = {"cube": hs[None], "pan": pan.to(hs)[None]}
-    if upsampled is not None:
-        data["upsampled"] = upsampled.to(hs)[None]
+    images = {"cube": hs, "pan": pan} | ({} if upsampled is None else {"upsampled": upsampled})
+    peak = float(hs.max()) if made.scale.rule == "max" else 1.0
+    peak = peak if peak > 0 else 1.0
+    data = {name: image.to(hs)[None] if peak == 1 else image.to(hs)[None] / peak for name, image in images.items()}
     window = Window(0, 0, rows, cols)
     tile = Tile(data, window, window, torch.ones(1, 1, rows, cols, dtype=torch.bool, device=hs.device), info)
     if state is None and is_fitted(made):
         learned = made.fit(WholeSource(tile), 0, None)
         state = learned if isinstance(learned, dict) else [step for step, _ in learned][-1]
-    return made.apply(tile, state or {})["cube"][0]
+    fused = made.apply(tile, state or {})["cube"][0]
+    return fused if peak == 1 else fused * peak

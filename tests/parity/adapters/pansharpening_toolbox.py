@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from parity_case import Case, Unsupported
+import json
+
+from parity_case import Case, Unsupported, shared_root
 
 from torchspectral import metrics
 from torchspectral.ops import filters, interpolate, mtf, resize
@@ -66,8 +68,24 @@ def _method(case: Case) -> dict:
     if name not in {card.name for card in methods("sharpening")}:
         raise Unsupported(f"no method {name}")
     ms, ms_lr, pan = case.tensors("ms", "ms_lr", "pan", dtype="float64")
-    settings = {"compat": "authors-code"} | ({"pan_gain": 0.2} if name == "bdsd-pc" else {})  # PRISMA
-    return {"fused": fuse(ms_lr, pan[None], name, settings, upsampled=ms)[None]}
+    settings: dict = {"compat": "authors-code"} | ({"pan_gain": 0.2} if name == "bdsd-pc" else {})  # PRISMA
+    if name == "hysure":
+        settings |= {"p": case.constructor["p"], "covered": len(ms) // 2}
+    if name == "tv":
+        weights = json.loads(
+            (shared_root() / "data/weights/pansharpening-toolbox/tv_prisma159_weights.json").read_text()
+        )
+        settings["weights"] = weights["weights"]
+    fused = fuse(ms_lr, pan[None], name, settings, upsampled=ms)
+    if name != "hysure":
+        return {"fused": fused[None]}
+    (gt,), r = case.tensors("gt", dtype="float64"), case.params["scene"]["ratio"]
+    cut = (slice(None), slice(10, -11), slice(10, -11))
+    kinds = [metrics.ERGAS(r), metrics.SAM(), metrics.Q2n(rounding=True)]
+    return {
+        "fused": fused[None],
+        "evaluation_rr": [metrics.measure(k, fused[cut].clamp(0, 65536), gt[cut]) for k in kinds],
+    }
 
 
 def _network(case: Case) -> dict:
