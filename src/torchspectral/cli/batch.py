@@ -217,32 +217,40 @@ def each(
         Stopped by the user.
     """
     failed: list[str] = []
-    started = time.monotonic()
-    for number, path in enumerate(paths):
-        _tell(number, len(paths), path, len(failed), started)
-        try:
-            line = one(number)
-        except (KeyboardInterrupt, Interrupted) as stop:
-            said = f" ({stop})" if str(stop) else ""
-            raise Interrupted(
-                f"stopped at {path.name}{said}: {number - len(failed)} of {len(paths)} inputs are finished and kept; the "
-                "same command with --skip-existing goes on"
-            ) from None
-        except TorchspectralError as error:
-            line = {**named(number), "status": "failed", "error": f"{type(error).__name__}: {error}"}
-        except BrokenPipeError:
-            raise
-        except Exception as error:  # one bad granule must not cost the night's other hundred
-            said = f"this is a bug in torchspectral: {type(error).__name__}: {error} (run it alone with --debug)"
-            line = {**named(number), "status": "failed", "error": said}
-        if line is not None:
-            if line.get("status") == "failed":
-                failed.append(str(path))
-            say(finite(line))
+    started, number = time.monotonic(), 0
+    try:
+        for number, path in enumerate(paths):
+            _tell(number, len(paths), path, len(failed), started)
+            line = _guarded(one, named, number)
+            if line is not None:
+                if line.get("status") == "failed":
+                    failed.append(str(path))
+                say(finite(line))
+    except (KeyboardInterrupt, Interrupted) as stop:
+        said = f" ({stop})" if str(stop) else ""
+        raise Interrupted(
+            f"stopped at {paths[number].name}{said}: {number - len(failed)} of {len(paths)} inputs are finished and "
+            "kept; the same command with --skip-existing goes on"
+        ) from None
     if failed:
         raise TorchspectralError(
             f"{len(failed)} of {len(paths)} inputs failed: {', '.join(failed[:5])}{' ...' if len(failed) > 5 else ''}"
         )
+
+
+def _guarded(
+    one: Callable[[int], dict[str, Any] | None], named: Callable[[int], dict[str, Any]], number: int
+) -> dict[str, Any] | None:
+    """What `one` gives, or the line of its failure."""
+    try:
+        return one(number)
+    except (Interrupted, BrokenPipeError):
+        raise
+    except TorchspectralError as error:
+        said = f"{type(error).__name__}: {error}"
+    except Exception as error:  # one bad granule must not cost the night's other hundred
+        said = f"this is a bug in torchspectral: {type(error).__name__}: {error} (run it alone with --debug)"
+    return {**named(number), "status": "failed", "error": said}
 
 
 def _tell(number: int, count: int, path: Path, failed: int, started: float) -> None:
