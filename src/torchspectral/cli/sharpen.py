@@ -13,6 +13,7 @@ from torchspectral.cli.options import Engine, Json, Out, Scene, Settings, Weight
 
 @with_engine
 def sharpen(
+    ctx: typer.Context,
     scene: Scene,
     output: Out,
     *,
@@ -26,11 +27,13 @@ def sharpen(
         typer.Option("--guide", help="Finer image of several bands (Sentinel-2: its 10 m and 20 m bands); repeat."),
     ] = None,
     method: Annotated[
-        str | None,
+        str,
         typer.Option(
-            "--method", "-m", help="Method; guided with guides, else gsa. See `torchspectral methods sharpening`."
+            "--method",
+            "-m",
+            help="Method; see `torchspectral methods sharpening`. With --guide it is guided unless another is named.",
         ),
-    ] = None,
+    ] = "gsa",
     weights: Weights = None,
     srf: Annotated[
         Path | None,
@@ -54,7 +57,9 @@ def sharpen(
 
     if guide and pan:
         raise BadSettings("got a PAN and --guide, expected one of them: give the PAN as another --guide")
-    chosen = method or (DEFAULT_GUIDED if guide else DEFAULT)
+    source = ctx.get_parameter_source("method")
+    named = None if source is not None and source.name == "DEFAULT" else method
+    chosen = named or (DEFAULT_GUIDED if guide else DEFAULT)
 
     def call(cube, **options):  # type: ignore[no-untyped-def]
         more: dict[str, Any] = {"responses": open_responses(srf)} if srf else {}
@@ -64,7 +69,7 @@ def sharpen(
             more["pan"] = open_pan(scene, pan, engine)
         return run(
             cube,
-            method=method,
+            method=named,
             settings=parse_pairs(settings or []),
             weights=weights,
             check_shift=check_shift,
