@@ -327,9 +327,9 @@ class ZPNN(Method):
             with torch.device("meta"):
                 self._blank = filled(weights, image.shape[1], ratio, empty=True)
         x = torch.cat([image, pan], dim=1)
-        scope = self._blank.scope
+        scope: Any = self._blank.scope
         if scope:
-            x = torch.nn.functional.pad(x, (int(scope),) * 4, mode="replicate")
+            x = torch.nn.functional.pad(x, (scope,) * 4, mode="replicate")
         with torch.no_grad():
             on = {key: value.to(image) for key, value in weights.items()}
             out: torch.Tensor = torch.func.functional_call(self._blank, on, (x,))
