@@ -57,7 +57,7 @@ def table(repeats: int = 3, iterations: int | None = None) -> list[tuple[str, fl
     low, pan = pair(12, 34, 6)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    rows = []
+    found = []
     try:
         for method, reference in {**REFERENCE, "tv": float("nan")}.items():
             slow = method in ("hysure", "tv")
@@ -65,10 +65,16 @@ def table(repeats: int = 3, iterations: int | None = None) -> list[tuple[str, fl
             run = lambda m=method, s=settings: fuse(low, pan, m, s)  # noqa: E731
             run()
             ours = best_of(1 if slow else repeats, run)
-            rows.append((method, reference, ours, reference / ours))
+            found.append((method, reference, ours, reference / ours))
     finally:
         torch.set_num_threads(threads)
-    return rows
+    return found
+
+
+def rows() -> list[dict[str, object]]:
+    """The table as mappings."""
+    names = ("method", "reference_s", "seconds", "times_faster")
+    return [dict(zip(names, row, strict=True)) for row in table()]
 
 
 def scene(method: str, bands: int = 159, side: int = 200, ratio: int = 6, **options: object) -> dict[str, float]:

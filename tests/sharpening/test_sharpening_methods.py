@@ -149,6 +149,32 @@ def test_negative_values_are_counted_and_kept_quiet() -> None:
     )
 
 
+def test_awlp_says_where_it_fails() -> None:
+    """Water: bands at or below zero are left alone and counted, band by band; so is the luminance that is held."""
+    hs, pan, _ = _scene()
+    hs.values[:, :4, :4] = 2
+    hs.values[1, :3, :3] = -5
+    result = ts.sharpen(hs, pan, method="awlp")
+    figures = result.report.figures
+    assert figures["values_not_positive_by_band"] == {2: 9} and figures["values_not_positive"] == 9
+    assert figures["pixels_held"] > 50 and figures["luminance_floor"] > 2
+    plain = ts.sharpen(hs, pan, method="exp")["cube"].values
+    out, raw = (ts.sharpen(hs, pan, method="awlp", settings=s)["cube"].values for s in ({}, {"compat": "authors-code"}))
+    low = plain[1] <= 0
+    assert low.any() and np.array_equal(out[1][low], plain[1][low])
+    assert np.abs(out - plain).max() < np.abs(raw - plain).max()
+
+
+def test_integer_counts_and_overlapping_detectors_in_any_order() -> None:
+    hs, pan, _ = _scene(bands=6)
+    counts = hs.round().astype(np.int16).assign_coords(detector=("band", ["vnir"] * 3 + ["swir"] * 3))
+    order = [3, 0, 4, 1, 5, 2]
+    for method in ("bdsd-pc", "pracs", "awlp", "mf", "sr-d"):
+        one = ts.sharpen(counts, pan.round().astype(np.int16), method=method)["cube"]
+        other = ts.sharpen(counts.isel(band=order), pan.round().astype(np.int16), method=method)["cube"]
+        assert one.dtype == np.float32 and np.abs(one.isel(band=order).values - other.values).max() < 0.05
+
+
 def test_bad_bands_come_back_empty() -> None:
     hs, pan, _ = _scene()
     hs = hs.assign_coords(good=("band", [True, False, True, True, True]))

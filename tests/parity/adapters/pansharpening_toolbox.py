@@ -60,6 +60,17 @@ def _metrics(case: Case) -> dict:
     }
 
 
+WV3_WEIGHTS = [0.0657, 0.1012, 0.1537, 0.1473, 0.1245, 0.1545, 0.1338, 0.1192]
+
+
+def _prisma_weights() -> list[float]:
+    root = shared_root()
+    file = root / "data/weights/pansharpening-toolbox/tv_prisma159_weights.json" if root else None
+    if file is None or not file.is_file():
+        raise Unsupported("the published weights of PRISMA's bands are not here")
+    return json.loads(file.read_text())["weights"]
+
+
 def _method(case: Case) -> dict:
     from torchspectral.registry import methods
     from torchspectral.sharpening import fuse
@@ -68,15 +79,15 @@ def _method(case: Case) -> dict:
     if name not in {card.name for card in methods("sharpening")}:
         raise Unsupported(f"no method {name}")
     ms, ms_lr, pan = case.tensors("ms", "ms_lr", "pan", dtype="float64")
+    given = case.constructor
     settings: dict = {"compat": "authors-code"} | ({"pan_gain": 0.2} if name == "bdsd-pc" else {})  # PRISMA
     if name == "hysure":
-        settings |= {"p": case.constructor["p"], "covered": len(ms) // 2}
+        settings |= {"p": given["p"], "covered": len(ms) // 2}
     if name == "tv":
-        weights = json.loads(
-            (shared_root() / "data/weights/pansharpening-toolbox/tv_prisma159_weights.json").read_text()
-        )
-        settings["weights"] = weights["weights"]
-    fused = fuse(ms_lr, pan[None], name, settings, upsampled=ms)
+        settings["weights"] = WV3_WEIGHTS if given["dataset"] == "WV3" else _prisma_weights()
+        settings |= {"alpha": given["alpha"], "lam": given["lambda"], "c": given["c"], "iterations": given["maxiter"]}
+    state = {"seed": given.get("torch_manual_seed", 0)} if name == "hysure" else None
+    fused = fuse(ms_lr, pan[None], name, settings, upsampled=ms, state=state)
     if name != "hysure":
         return {"fused": fused[None]}
     (gt,), r = case.tensors("gt", dtype="float64"), case.params["scene"]["ratio"]
