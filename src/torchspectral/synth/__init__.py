@@ -1,7 +1,18 @@
-"""Synthetic scenes with known truth: pure recipes, the same arrays for the same arguments."""
+"""Synthetic scenes with known truth, and degradations of real ones: pure recipes, the same for the same arguments."""
 
 from __future__ import annotations
 
+from torchspectral.synth.recipes import RECIPES, Degraded, Recipe, degrade_array, make_recipe
 from torchspectral.synth.scenes import SyntheticScene, material_spectra, mixed_scene, smooth_maps
 
-__all__ = ["SyntheticScene", "material_spectra", "mixed_scene", "smooth_maps"]
+__all__ = [
+    "RECIPES",
+    "Degraded",
+    "Recipe",
+    "SyntheticScene",
+    "degrade_array",
+    "make_recipe",
+    "material_spectra",
+    "mixed_scene",
+    "smooth_maps",
+]
