@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from importlib import metadata, resources
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -27,7 +28,7 @@ def _catalog() -> dict[str, Sensor]:
     folder = resources.files("torchspectral.sensors").joinpath("data")
     for file in sorted(folder.iterdir(), key=lambda f: f.name):
         if file.name.endswith(".yaml"):
-            sensor = from_mapping(yaml.safe_load(file.read_text(encoding="utf-8")), where=file.name)
+            sensor = from_mapping(_parsed(file), where=file.name)
             found[sensor.name] = sensor
     for entry in metadata.entry_points(group="torchspectral.sensors"):
         try:
@@ -41,13 +42,18 @@ def _catalog() -> dict[str, Sensor]:
     return found
 
 
+def _parsed(file: Any) -> Any:
+    # libyaml reads the catalogue ten times as fast as the pure Python parser; some builds of PyYAML lack it.
+    return yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def _of_entry(entry: metadata.EntryPoint) -> list[Sensor]:
     thing = entry.load()
     if isinstance(thing, Sensor):
         return [thing]
     folder = resources.files(thing)
     return [
-        from_mapping(yaml.safe_load(file.read_text(encoding="utf-8")), where=f"{entry.value}/{file.name}")
+        from_mapping(_parsed(file), where=f"{entry.value}/{file.name}")
         for file in sorted(folder.iterdir(), key=lambda f: f.name)
         if file.name.endswith(".yaml")
     ]

@@ -53,7 +53,8 @@ class Coverage:
     def lines(self) -> list[str]:
         """Sentences on what is not covered or not resolved, for reports."""
         coarse = np.count_nonzero(self.good & ~self.resolved)
-        note = [f"{coarse} target bands are narrower than the input resolves: their values are those of coarser bands"]
+        bands = "1 target band is" if coarse == 1 else f"{coarse} target bands are"
+        note = [f"{bands} narrower than the input resolves: values there are those of coarser bands"]
         return (note if coarse else []) + [
             f"target band {self._label(i)} left empty: good input bands cover {100 * self.share[i]:.0f} % of its "
             f"response, {100 * self.threshold:.0f} % are needed"
