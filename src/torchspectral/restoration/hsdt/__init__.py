@@ -1,0 +1,1 @@
+"""HSDT: hybrid spectral denoising transformer."""

@@ -1,0 +1,1 @@
+"""MAN: mixed attention network."""
