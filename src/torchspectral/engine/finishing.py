@@ -39,7 +39,12 @@ def finish(job: Job, state: State, parts: list[dict[str, Any]]) -> dict[str, Any
             made[output.name] = joined([part.get(output.name, {}) for part in parts])
     before = dict(made)
     finished = job.method.finish(made, state)
-    job.report.figures.update(_plain(job.method.figures(state)))
+    figures = _plain(job.method.figures(state))
+    # What a method warns of stands where people read, not among the numbers.
+    job.report.notes += [line for line in figures.pop("warnings", []) if line not in job.report.notes]
+    job.report.figures.update(figures)
+    if job.tell is not None:
+        job.tell(job.report)
     if job.paths is None:
         return {name: load_written(value) for name, value in finished.items()}
     adopted = {

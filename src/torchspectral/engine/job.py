@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,8 @@ class Job:
     state : State, Weights or None
     report : Report
         Filled in on the way.
+    tell : callable, optional
+        Gets the report before it is written.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Job:
         state: Any,
         progress: Progress,
         report: Report,
+        tell: Callable[[Report], None] | None = None,
     ) -> None:
+        self.tell = tell
         self.method, self.paths, self.options = method, paths, options
         self.progress, self.report = progress, report
         self.journal: Journal | None = None

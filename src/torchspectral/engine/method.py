@@ -359,7 +359,7 @@ class Method:
         return {"fit": 3 * pixels, "apply": pixels * (2 + 2 * size.zoom**2)}
 
     def figures(self, state: State) -> dict[str, Any]:
-        """Numbers worth reporting (iterations, losses, rank), from the state."""
+        """Numbers worth reporting (iterations, losses, rank), from the state; sentences under "warnings" become notes."""
         return {}
 
 

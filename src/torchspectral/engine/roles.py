@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from torchspectral.errors import (
     UnknownName,
     closest,
 )
-from torchspectral.geo.grids import Grid, grid_of, to_ground
+from torchspectral.geo.grids import Grid, grid_of, pixel_in, to_ground
 from torchspectral.result import Report
 
 CORNER_TOLERANCE = 0.1
@@ -169,8 +170,12 @@ def fit_grid(
     from torchspectral.geo import align
 
     zoom = 1
-    if role.ratio != "same" and here.crs == there.crs and here.kind != "none":
-        zoom = max(2 if role.ratio == "finer" else 1, round(there.resolution[0] / here.resolution[0]))
+    if role.ratio != "same" and {here.kind, there.kind} <= {"map", "rotated"}:
+        width, height = pixel_in(here, there)
+        zoom = max(1, round(1 / math.sqrt(max(width * height, 1e-30))))
+        problem_there = _check_ratio(role, zoom, here, there)
+        if problem_there:
+            raise GridMismatch(f"{role.role}: {problem}, and {problem_there}")
     counts = cube.dtype.kind in "iu" and "packing" not in cube.attrs
     kind = "nearest" if counts or role.role in ("labels", "mask") else "bilinear"
     fitted = align(cube, there.scaled(zoom), resampling=kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral
 from pathlib import Path
@@ -149,6 +149,7 @@ def run(
     options: RunOptions | None = None,
     state: Any = None,
     progress: Progress = no_progress,
+    tell: Callable[[Report], None] | None = None,
 ) -> Result:
     """Run a method over a scene of any size.
 
@@ -163,6 +164,9 @@ def run(
     state : State or Weights, optional
         What the method learned before: `fit` is skipped, or starts from it where ``method.starts_from_state`` is set.
     progress : callable
+    tell : callable, optional
+        Gets the report when the method is done and before it is written beside the outputs: adds what the caller
+        knows, so that the files say it too.
 
     Returns
     -------
@@ -206,7 +210,7 @@ def run(
         check_free(paths, inputs.values(), overwrite=options.overwrite)
     started = time.perf_counter()
     with PeakMemory() as memory:
-        job = Job(method, inputs, paths, options, state, progress, report)
+        job = Job(method, inputs, paths, options, state, progress, report, tell)
         keep = False
         try:
             with stoppable(paths.base if paths is not None else None):
