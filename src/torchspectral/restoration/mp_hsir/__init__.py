@@ -1,0 +1,1 @@
+"""MP-HSIR: one network for many degradations, steered by prompts."""
