@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from torchspectral.errors import BandMismatch, BadSettings
+from torchspectral.errors import BadSettings, BandMismatch
 from torchspectral.restoration.volumes import (
     Ground,
     channels_last,

@@ -97,7 +97,7 @@ class MLP(nn.Module):
 
 
 def squashed(x: torch.Tensor, kind: Literal["tanh", "sigmoid"]) -> torch.Tensor:
-    """tanh or sigmoid, in place without gradients."""
+    """Tanh or sigmoid, in place without gradients."""
     if torch.is_grad_enabled():
         return torch.tanh(x) if kind == "tanh" else torch.sigmoid(x)
     return x.tanh_() if kind == "tanh" else x.sigmoid_()
