@@ -118,6 +118,10 @@ def settings_of(verb: str, values: dict[str, Any]) -> set[str]:
         from torchspectral.sharpening.protocol import WaldSettings
 
         return set(WaldSettings.model_fields)
+    if verb == "degrade":
+        from torchspectral.restoration.protocol import DegradeSettings
+
+        return set(DegradeSettings.model_fields)
     known: set[str] = set()
     for room in rooms:
         names = [n for n in str(values.get("method", "all")).split(",") if n != "all"]

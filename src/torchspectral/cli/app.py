@@ -21,6 +21,7 @@ VERBS = {
     "spectrum": "spectrum",
     "coregister": "coregister",
     "simulate": "simulate",
+    "degrade": "degrade",
     "score": "score",
     "sharpen": "sharpen",
     "restore": "restore",

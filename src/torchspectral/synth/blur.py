@@ -129,9 +129,11 @@ class AlongAxes(Planned):
         return shape[0], self.down.shape[0], self.across.shape[0]
 
     def rows(self, first: int, last: int, shape: Shape) -> tuple[int, int]:
-        """Rows that carry weight."""
+        """Rows that carry weight; where the grid stays, the rows themselves too."""
         used = self.down[first:last].indices
-        return (int(used.min()), int(used.max()) + 1) if used.size else (first, first)
+        if self.shape(shape) == shape:
+            return min(first, int(used.min(initial=first))), max(last, int(used.max(initial=0)) + 1)
+        return int(used.min()), int(used.max()) + 1
 
     def apply(self, block: Any, place: Place, draw: Draw, mask: np.ndarray | None, keep: tuple[int, int]) -> Any:
         """Multiply; where nodata lies under an operator the rest is weighed up, and pixels without weight are nodata."""

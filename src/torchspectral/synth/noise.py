@@ -115,6 +115,10 @@ def column_limits(cols: int, rule: str, kind: str) -> tuple[int, int]:
     return low, high
 
 
+def _counts(draw: Draw, cols: int, rule: str, kind: str, bands: int) -> np.ndarray:
+    return draw.integers(*column_limits(cols, rule, kind), bands) if bands else np.zeros(0, dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class Stripes(Step):
     """Subtract a number within +-0.25 from some columns of a share of the bands."""
@@ -129,7 +133,7 @@ class Stripes(Step):
         chosen = take(facts, bands, self.share, draw)
         offset = np.zeros((bands, cols))
         hit = np.zeros((bands, cols), dtype=bool)
-        counts = draw.integers(*column_limits(cols, self.rule, "stripe"), len(chosen)) if len(chosen) else []
+        counts = _counts(draw, cols, self.rule, "stripe", len(chosen))
         for band, count in zip(chosen, counts, strict=True):
             places = draw.permutation(cols)[:count]
             offset[band, places] = draw.host_uniform(len(places)) * (2 * self.amplitude) - self.amplitude
@@ -162,7 +166,7 @@ class DeadLines(Step):
         bands, _, cols = shape
         chosen = take(facts, bands, self.share, draw)
         hit = np.zeros((bands, cols), dtype=bool)
-        counts = draw.integers(*column_limits(cols, self.rule, "deadline"), len(chosen)) if len(chosen) else []
+        counts = _counts(draw, cols, self.rule, "deadline", len(chosen))
         for band, count in zip(chosen, counts, strict=True):
             hit[band, draw.permutation(cols)[:count]] = True
         facts.bands["dead_lines"] = hit.sum(1)

@@ -1,0 +1,493 @@
+"""How the field evaluates restoration: degradations with a truth, published test sets, and the figures of the tables.
+
+References
+----------
+Wei, Fu, Huang, "3-D quasi-recurrent neural network for hyperspectral image denoising", IEEE TNNLS 32 (2021).
+Lai, Chen, Fu, "Hybrid spectral denoising transformer with guided attention", ICCV 2023.
+Wu et al., "MP-HSIR: a multi-prompt framework for universal hyperspectral image restoration", arXiv 2503.09131 (2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from torchspectral.cube import UNITS, check_cube, good_bands, is_packed, with_history
+from torchspectral.errors import BadCube, BadInput, BadSettings, OutputExists, OutputFailed, TooLarge
+from torchspectral.geo import grid_of, place, place_swath
+from torchspectral.geo.lazy import LazyArray, missing_value, with_data
+from torchspectral.log import Progress, Step, no_progress
+from torchspectral.restoration.degraded import DegradedCube, Imresize, brightest, value_range
+from torchspectral.result import Report, Result
+from torchspectral.settings import Settings, setting
+from torchspectral.synth import Recipe, degrade_array, make_recipe
+from torchspectral.synth.draws import NumpyDraw
+from torchspectral.synth.steps import Facts, Planned
+
+LEGACY_BYTES = 4 << 30
+"""Largest scene that is degraded in one piece with the legacy generator [bytes of float64]."""
+
+FLAGS = "bits: 1 set to zero, 2 striped, 4 salt or pepper"
+"""Meaning of the mask's values."""
+
+
+class DegradeSettings(Settings):
+    """Settings of `degrade`."""
+
+    recipe: str = setting("icvl-mixture", "what is done, see `synth.make_recipe`; imresize:4 is MATLAB's")
+    scale: Literal["range", "physical"] = setting(
+        "range",
+        "what 0..1 is: the smallest and largest value of the good bands, or the values as they are (reflectance)",
+    )
+    generator: Literal["rows", "legacy"] = setting(
+        "rows",
+        "random numbers: a stream for each row and band, which large scenes need, or numpy's legacy generator in the "
+        "order of the published code",
+    )
+    cirrus: str = setting("", "image of cirrus for haze, brought to the scene's size and to 0..1; empty: generated")
+
+
+def read_recipe(text: str) -> Recipe:
+    """As `synth.make_recipe`, and ``imresize:N``: MATLAB's bicubic, N times coarser.
+
+    Raises
+    ------
+    UnknownName, BadSettings
+    """
+    steps: list[Any] = []
+    for part in str(text).split("+"):
+        name, _, number = part.strip().lower().partition(":")
+        if name != "imresize":
+            steps += make_recipe(part).steps
+            continue
+        if not number.isdigit() or not 2 <= int(number) <= 64:
+            raise BadSettings(f"cannot read recipe {part!r}: expected imresize:N with a whole number from 2 to 64")
+        steps.append(Imresize(1 / int(number)))
+    return Recipe(str(text), tuple(steps))
+
+
+def degrade(
+    cube: xr.DataArray,
+    recipe: str = "",
+    seed: int = 0,
+    *,
+    out: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> Result:
+    """Degrade a scene as the benchmarks do; the scene itself stays as it is.
+
+    Parameters
+    ----------
+    cube : DataArray, dims (band, y, x)
+        Lazy cubes are streamed, and the result is lazy.
+    recipe : str
+        See `synth.make_recipe`; in place of the setting of that name.
+    seed : int
+        The same scene, recipe and seed give the same values, however they are read.
+    out : path, optional
+        File for the degraded cube, with ``OUT.mask.tif`` beside it where values were replaced or striped; or a folder
+        (existing, or a name that ends in "/") for ``cube.tif``, ``mask.tif`` and ``bands.csv``.
+    settings : mapping, optional
+        Fields of `DegradeSettings`.
+    overwrite : bool
+    progress : callable
+
+    Returns
+    -------
+    Result
+        ``cube`` (float32, in the units of the input; nodata stays), ``mask`` (band, y, x), bits 1: set to zero, 2:
+        striped, 4: salt or pepper, where the recipe has any; ``bands``, a table with what was done to each band:
+        sigma (in the working scale 0..1), stripes and dead lines (counts), impulses (share), lost.
+
+    Raises
+    ------
+    UnknownName, BadSettings, BadCube, BadInput, MissingMetadata, TooLarge, OutputExists, OutputFailed
+
+    Examples
+    --------
+    >>> import torchspectral as ts
+    >>> noisy = ts.degrade(ts.open("scene.tif"), "icvl-mixture", seed=1)  # doctest: +SKIP
+    >>> clean = ts.restore(noisy["cube"])  # doctest: +SKIP
+    >>> ts.score(clean.primary, ts.open("scene.tif"))  # doctest: +SKIP
+    """
+    made = DegradeSettings.make({**(settings or {}), **({"recipe": recipe} if recipe else {})})
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise BadSettings(f"got seed={seed!r}, expected a whole number from 0")
+    chain = read_recipe(made.recipe)
+    cube = _checked(cube)
+    paths = _paths(out, cube, overwrite)
+    report = Report(method="restoration/degrade", settings=made.model_dump(), seed=seed)
+    nodata = None if cube.dtype.kind == "f" else missing_value(cube)
+    gain, offset = _scale(cube, made.scale, nodata, report)
+    facts = Facts(
+        wavelength=np.asarray(cube["wavelength"].values, dtype=np.float64),
+        cirrus=_cirrus(made.cirrus) if made.cirrus else None,
+    )
+    common: dict[str, Any] = {"gain": gain, "offset": offset, "nodata": nodata, "seed": seed}
+    if made.generator == "legacy":
+        values = _legacy(cube, chain, common, facts, seed)
+    else:
+        values = _streamed(cube, chain, common, facts, seed)
+    degraded = with_history(values["cube"], f"degraded: {made.recipe}, seed {seed}")
+    degraded.attrs.pop("nodata", None)
+    values["cube"] = degraded
+    table = pd.DataFrame({"band": cube["number"].values, "wavelength": cube["wavelength"].values, **facts.bands})
+    values["bands"] = table
+    report.figures = {
+        **facts.chosen,
+        **{
+            key: [float(f"{v:.6g}") for v in np.asarray(column, dtype=np.float64)]
+            for key, column in facts.bands.items()
+        },
+    }
+    report.history = list(degraded.attrs.get("history", []))
+    return _written(values, report, paths, overwrite, progress) if paths else Result(values, report)
+
+
+def _checked(cube: xr.DataArray) -> xr.DataArray:
+    cube = check_cube(cube)
+    if cube.ndim != 3:
+        raise BadCube(f"got a video of {cube.sizes['time']} frames, expected one image: pick one with isel(time=k)")
+    if is_packed(cube):
+        raise BadCube("got stored integers (opened raw), expected physical values: open the product without raw=True")
+    return cube
+
+
+def _scale(cube: xr.DataArray, rule: str, nodata: float | int | None, report: Report) -> tuple[float, float]:
+    """Gain and offset of the working scale."""
+    if rule == "physical":
+        return 1.0, 0.0
+    plain = DegradedCube(cube.variable, (), gain=1.0, offset=0.0, nodata=nodata, seed=0, working=True)
+    low, high = value_range(plain, good_bands(cube))
+    if not np.isfinite([low, high]).all():
+        raise BadInput("no good band has a valid value: there is nothing to degrade")
+    if high <= low:
+        raise BadInput(f"all values are {low:g}: there is no range to scale by (scale=physical takes them as they are)")
+    report.scaled.append(f"worked on in 0..1, which is {low:g} to {high:g} of the scene, and brought back")
+    return high - low, low
+
+
+def _streamed(cube: xr.DataArray, chain: Recipe, common: dict[str, Any], facts: Facts, seed: int) -> dict[str, Any]:
+    """Plan all steps, and make the lazy cube and mask."""
+    draw = NumpyDraw([seed, 11])
+    planned: list[Planned] = []
+    shape: Any = tuple(cube.shape)
+    for step in chain.steps:
+        so_far = DegradedCube(cube.variable, planned, working=True, **common)
+        facts.light = lambda share, so_far=so_far: brightest(so_far, share)
+        planned.append(step.plan(shape, draw, facts))
+        shape = planned[-1].shape(shape)
+    facts.light = None
+    values = {"cube": _placed(DegradedCube(cube.variable, planned, **common), cube)}
+    if any(step.flags for step in planned):
+        values["mask"] = _mask(DegradedCube(cube.variable, planned, flags=True, **common), values["cube"])
+    return {k: v.load() for k, v in values.items()} if cube.variable._in_memory else values
+
+
+def _legacy(cube: xr.DataArray, chain: Recipe, common: dict[str, Any], facts: Facts, seed: int) -> dict[str, Any]:
+    """Degrade the whole scene at once with numpy's legacy generator."""
+    need = cube.size * 8
+    if need > LEGACY_BYTES:
+        raise TooLarge(
+            f"a scene of {cube.size} values needs {need / 2**30:.1f} GiB a copy for the legacy generator, expected at "
+            f"most {LEGACY_BYTES >> 30} GiB: take generator=rows, or cut the scene"
+        )
+    plain = DegradedCube(cube.variable, (), working=True, **common)
+    values = plain.compute(*(np.arange(n) for n in plain.shape)).astype(np.float64)
+    found = degrade_array(values, chain, np.random.RandomState(seed), wavelength=facts.wavelength, cirrus=facts.cirrus)
+    facts.bands, facts.chosen = found.facts.bands, found.facts.chosen
+    back = (found.values * common["gain"] + common["offset"]).astype(np.float32)
+    out = {"cube": _placed(_Held(back), cube).load()}
+    if found.mask.any():
+        out["mask"] = _mask(_Held(found.mask), out["cube"]).load()
+    return out
+
+
+class _Held(LazyArray):
+    """Values that are in memory."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        super().__init__(values.shape, values.dtype)
+        self.values = values
+
+    def compute(self, *indices: np.ndarray) -> np.ndarray:
+        """The block."""
+        block: np.ndarray = self.values[np.ix_(*indices)]
+        return block
+
+
+def _placed(array: LazyArray, like: xr.DataArray) -> xr.DataArray:
+    """A lazy array on the ground of `like`, with as many or fewer pixels."""
+    out = with_data(like, array)
+    if array.shape == like.shape:
+        ground = {k: c for k, c in like.coords.items() if {"y", "x"} & set(c.dims) or k == "spatial_ref"}
+        out = out.assign_coords(ground)
+        if "glt" in like.attrs:
+            out.attrs["glt"] = like.attrs["glt"]
+        return out
+    factor = -(-like.shape[-1] // array.shape[-1])
+    if any(size != factor * small for size, small in zip(like.shape[-2:], array.shape[-2:], strict=True)):
+        out.attrs["history"] = [
+            *out.attrs.get("history", []),
+            "not placed: its pixels are no whole number of the scene's",
+        ]
+        return place(out, None)
+    grid = grid_of(like)
+    if grid.kind == "swath":
+        pick = slice(factor // 2, None, factor)
+        return place_swath(out, *(like[n].variable[pick, pick] for n in ("lon", "lat")))
+    coarse = grid.scaled(1 / factor)
+    return place(out, coarse.transform if grid.kind != "none" else None, grid.crs)
+
+
+def _mask(array: LazyArray, like: xr.DataArray) -> xr.DataArray:
+    out = _placed(array, like).rename("mask")
+    kept = {k: out.attrs[k] for k in ("glt", "source") if k in out.attrs}
+    out.attrs = {"quantity": "dn", "units": UNITS["dn"], "history": [FLAGS], "flags": FLAGS, **kept}
+    return out
+
+
+def _cirrus(path: str) -> np.ndarray:
+    """First band of an image, 0..1; nodata is clear sky."""
+    from torchspectral.io import open_product
+
+    image = np.asarray(check_cube(open_product(path)).isel(band=0).values, dtype=np.float64)
+    if not np.isfinite(image).any() or np.nanmax(image) <= 0:
+        raise BadInput(f"{path} has no positive value: expected an image of cirrus")
+    image = np.nan_to_num(image).clip(0)
+    return image / image.max() if image.max() > 1 else image
+
+
+def _paths(out: Path | str | None, cube: xr.DataArray, overwrite: bool) -> dict[str, Path]:
+    if out is None:
+        return {}
+    path = Path(out)
+    if str(out).endswith("/") or (path.is_dir() and path.suffix != ".zarr"):
+        suffix = ".zarr" if grid_of(cube).kind == "swath" else ".tif"
+        found = {"cube": path / f"cube{suffix}", "mask": path / f"mask{suffix}", "bands": path / "bands.csv"}
+    else:
+        found = {"cube": path, "mask": path.with_name(f"{path.stem}.mask{path.suffix}")}
+    for one in found.values():
+        if one.exists() and not overwrite:
+            raise OutputExists(f"{one} exists: overwrite=True (--overwrite) replaces it")
+    return found
+
+
+def _written(
+    values: dict[str, Any], report: Report, paths: dict[str, Path], overwrite: bool, progress: Progress
+) -> Result:
+    from torchspectral.io import open_product, save
+
+    folder = paths["cube"].parent
+    if "bands" in paths and not folder.exists():
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise OutputFailed(f"cannot make the folder {folder}: {error.strerror or error}") from None
+    names = [name for name in values if name in paths]
+    done: dict[str, str] = {}
+    for number, name in enumerate(names):
+        options: dict[str, Any] = {} if name == "bands" else {"orthorectify": False}
+        path = save(values[name], paths[name], overwrite=overwrite, report=report, **options)
+        done[name] = str(path)
+        values[name] = values[name] if name == "bands" else open_product(path)
+        progress(Step(f"write {name}", (number + 1) / len(names)))
+    return Result(values, report, done)
+
+
+def published_test_set(
+    images: Iterable[tuple[str, np.ndarray]], recipe: str, *, seed: int = 2022, generator: Any = None
+) -> Iterator[dict[str, Any]]:
+    """A test set as the published builders make it: one legacy generator, seeded once, goes on from image to image.
+
+    Parameters
+    ----------
+    images : iterable of (name, ndarray (band, y, x))
+        In the order of the published list; in 0..1, cropped.
+    recipe : str
+    seed : int
+        HSIR's builders of CAVE and Harvard have 2022.
+    generator : RandomState, optional
+        In place of the seed.
+
+    Yields
+    ------
+    dict
+        ``name``, ``input`` and ``gt`` (band, y, x), ``sigma`` (8-bit; of one deviation, else that of each band).
+    """
+    source = generator if generator is not None else np.random.RandomState(seed)
+    chain = read_recipe(recipe)
+    for name, image in images:
+        truth = np.asarray(image, dtype=np.float64)
+        found = degrade_array(truth, chain, source)
+        sigma = found.facts.chosen.get("sigma", found.facts.bands.get("sigma", np.zeros(0)) * 255)
+        yield {"name": name, "input": found.values, "gt": truth, "sigma": sigma}
+
+
+def save_test_image(path: Path | str, pair: Mapping[str, Any], *, overwrite: bool = False) -> Path:
+    """Write one image of a test set as the field's ``.mat``: ``input``, ``gt`` (y, x, band) and ``sigma``.
+
+    Raises
+    ------
+    OutputExists, OutputFailed
+    """
+    from scipy.io import savemat
+
+    target = Path(path)
+    if target.exists() and not overwrite:
+        raise OutputExists(f"{target} exists: overwrite=True replaces it")
+    part = target.with_name(f".{target.stem}.partial.mat")
+    arrays = {key: np.ascontiguousarray(np.asarray(pair[key]).transpose(1, 2, 0)) for key in ("input", "gt")}
+    try:
+        savemat(part, {**arrays, "sigma": np.asarray(pair["sigma"], dtype=np.float64)}, do_compression=True)
+        part.replace(target)
+    except OSError as error:
+        raise OutputFailed(f"{target} could not be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def min_max(image: np.ndarray) -> np.ndarray:
+    """Bring an image to 0..1 by its smallest and largest value over all bands.
+
+    Raises
+    ------
+    BadInput
+        It is constant, or has no valid value.
+    """
+    low, high = np.nanmin(image), np.nanmax(image)
+    if not high > low:
+        raise BadInput(f"all values are {low:g}: there is no range to scale by")
+    return (image - low) / (high - low)
+
+
+def centre_crop(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """The middle of an image (band, y, x).
+
+    Raises
+    ------
+    BadInput
+        It is smaller.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    rows, cols = image.shape[-2:]
+    if rows < height or cols < width:
+        raise BadInput(f"got an image of {rows} x {cols} pixels, expected at least {height} x {width}")
+    top, left = rows // 2 - height // 2, cols // 2 - width // 2
+    return image[..., top : top + height, left : left + width]
+
+
+def test_image(image: np.ndarray, protocol: str = "hsir", size: int = 512) -> np.ndarray:
+    """A raw ICVL image (band, y, x) as a protocol tests on it.
+
+    ``hsir``, ``hsdt`` and ``man``: a quarter turn, centre crop, then 0..1. ``mp-hsir``: 0..1 first, half a turn, crop.
+    The figures of the two do not compare.
+
+    Raises
+    ------
+    BadSettings, BadInput
+    """
+    if protocol in ("hsir", "hsdt", "man"):
+        return min_max(centre_crop(np.rot90(image, 1, axes=(-2, -1)), size))
+    if protocol == "mp-hsir":
+        return centre_crop(np.rot90(min_max(image), 2, axes=(-2, -1)), size)
+    raise BadSettings(f"got protocol {protocol!r}, expected hsir, hsdt, man or mp-hsir")
+
+
+test_image.__test__ = False  # type: ignore[attr-defined]  # no test, whatever its name
+
+
+def match_histogram(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Give an image the distribution of values of another, over all bands at once."""
+    values, place, counts = np.unique(image.reshape(-1), return_inverse=True, return_counts=True)
+    wanted, wanted_counts = np.unique(reference.reshape(-1), return_counts=True)
+    share = np.cumsum(counts) / image.size
+    mapped = np.interp(share, np.cumsum(wanted_counts) / reference.size, wanted)
+    out: np.ndarray = mapped[place].reshape(image.shape)
+    return out if values.size else image
+
+
+def real_pair(
+    noisy: np.ndarray, reference: np.ndarray, size: tuple[int, int] | None = (688, 512)
+) -> tuple[np.ndarray, np.ndarray]:
+    """A pair of the real-noise set as HSIR prepares it: each over its maximum, noise matched to the reference, cropped.
+
+    Parameters
+    ----------
+    noisy, reference : ndarray, shape (band, y, x)
+    size : (int, int), optional
+        Rows and columns kept from the top left; None: all.
+    """
+    truth, image = reference / reference.max(), noisy / noisy.max()
+    image = match_histogram(image, truth)
+    if size is not None:
+        image, truth = image[:, : size[0], : size[1]], truth[:, : size[0], : size[1]]
+    return image, truth
+
+
+def figures(
+    output: Any, truth: Any, *, protocol: str = "hsir", clamp_output: bool | None = None, degraded: Any = None
+) -> dict[str, Any]:
+    """MPSNR, MSSIM and spectral angle of a restored image as a protocol's tables have them, and how they were made.
+
+    Parameters
+    ----------
+    output, truth : ndarray, Tensor or DataArray, shape (band, y, x)
+        In 0..1.
+    protocol : {"hsir", "hsdt", "mp-hsir"}
+        "hsir" (the tables of MAN) clamps the output; "hsdt" clamps nothing; both have SSIM of data range 2. "mp-hsir"
+        clamps both images, range 1.
+    clamp_output : bool, optional
+        In place of the protocol's.
+    degraded : array, optional
+        Only bands that are wholly zero in it are compared (MP-HSIR's band completion).
+
+    Returns
+    -------
+    dict
+        ``psnr`` [dB], ``ssim``, ``sam`` [rad], ``sam_degrees``, ``perfect_bands``, ``protocol``, ``clamp_output``,
+        ``clamp_truth``, ``ssim_range``.
+
+    Raises
+    ------
+    BadSettings, BadInput, BandMismatch, GridMismatch
+    """
+    import torch
+
+    from torchspectral import metrics
+
+    if protocol not in ("hsir", "hsdt", "mp-hsir"):
+        raise BadSettings(f"got protocol {protocol!r}, expected hsir, hsdt or mp-hsir")
+    clamp = protocol != "hsdt" if clamp_output is None else clamp_output
+    out, ref = (torch.as_tensor(np.asarray(a), dtype=torch.float64) for a in (output, truth))
+    if clamp:
+        out = out.clamp(0, 1)
+    if protocol == "mp-hsir":
+        ref = ref.clamp(0, 1)
+    if degraded is not None:
+        lost = ~np.asarray(degraded).any((1, 2))
+        if not lost.any():
+            raise BadInput("no band of the degraded image is wholly zero: there is no completion to measure")
+        keep = torch.from_numpy(np.flatnonzero(lost))
+        out, ref = out[keep], ref[keep]
+    quality, structure = metrics.MPSNR(), metrics.MSSIM(protocol="mp-hsir" if protocol == "mp-hsir" else "hsir")
+    angle = metrics.measure(metrics.MeanAngle(), out, ref)
+    return {
+        "psnr": metrics.measure(quality, out, ref),
+        "ssim": metrics.measure(structure, out, ref),
+        "sam": angle,
+        "sam_degrees": float(np.degrees(angle)),
+        "perfect_bands": quality.perfect,
+        "protocol": protocol,
+        "clamp_output": clamp,
+        "clamp_truth": protocol == "mp-hsir",
+        "ssim_range": structure.data_range,
+    }
