@@ -71,7 +71,7 @@ ROWS = [
     ),
     Row(
         "setting-range",
-        lambda tmp: ts.sharpen(_cube(), _cube(1, 16, 16), settings={"mtf_gain": 1.5}),
+        lambda tmp: ts.sharpen(_cube(), _cube(1, 16, 16), method="mtf-glp-fs", settings={"mtf_gain": 1.5}),
         BadSettings,
         "mtf_gain",
     ),

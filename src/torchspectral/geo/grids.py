@@ -14,13 +14,14 @@ The scalar coordinate ``spatial_ref`` (CF grid mapping, read by rioxarray and GD
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from affine import Affine
-from pyproj import CRS
+from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
 from torchspectral.errors import GridMismatch, MissingMetadata
@@ -47,6 +48,22 @@ def moved(transform: Affine, col: float, row: float) -> Affine:
     t = transform
     x, y = to_ground(t, col, row)
     return Affine(t.a, t.b, x, t.d, t.e, y)
+
+
+def transfer(source: Grid, target: Grid) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Function from ground coordinates of one grid's CRS to those of the other's."""
+    if source.crs is None or target.crs is None or source.crs == target.crs:
+        return lambda x, y: (np.asarray(x), np.asarray(y))
+    return Transformer.from_crs(source.crs, target.crs, always_xy=True).transform
+
+
+def pixel_in(source: Grid, target: Grid) -> tuple[float, float]:
+    """Width and height of a pixel of `source` in pixels of `target`, at its middle; whatever their CRS."""
+    col, row = source.width / 2, source.height / 2
+    move = transfer(source, target)
+    x, y = move(*to_ground(source.transform, np.array([col, col + 1, col]), np.array([row, row, row + 1])))
+    c, r = to_pixels(target.transform, np.asarray(x), np.asarray(y))
+    return float(np.hypot(c[1] - c[0], r[1] - r[0])), float(np.hypot(c[2] - c[0], r[2] - r[0]))
 
 
 def stretched(transform: Affine, along_x: float, along_y: float) -> Affine:

@@ -133,16 +133,21 @@ def sharpen(
     elif weights is not None:
         raise BadSettings(f"method {method} has no weights, it learns from the scene: leave weights= out")
     made = registry.create(ROOM, method, values)
-    result = run(made, inputs, out=out, options=chosen, state=given, progress=progress)
-    done.tell(result.report)
-    result.report.resampled += notes
-    if "guides" in card.needs:
-        _tell_guided(result.report, inputs["cube"].shape[-2:], inputs["guides"].shape[-2:])
-    elif check_shift:
+    shift = Report()
+    if check_shift and "pan" in inputs:
         from torchspectral.sharpening.shift_check import tell_shift
 
-        tell_shift(inputs["cube"], inputs["pan"], result.report)
-    return result
+        tell_shift(inputs["cube"], inputs["pan"], shift)
+
+    def tell(report: Report) -> None:
+        done.tell(report)
+        report.resampled += notes
+        report.notes += shift.notes
+        report.figures |= shift.figures
+        if "guides" in card.needs:
+            _tell_guided(report, inputs["cube"].shape[-2:], inputs["guides"].shape[-2:])
+
+    return run(made, inputs, out=out, options=chosen, state=given, progress=progress, tell=tell)
 
 
 def _several(pan: Any) -> bool:

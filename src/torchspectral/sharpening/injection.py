@@ -21,6 +21,11 @@ class InjectionSettings(Settings):
     compat: Literal["", "authors-code"] = setting(
         "", "'authors-code': unnormalised MTF kernels, circular border and no guards, as the benchmark's code"
     )
+
+
+class SensorSettings(InjectionSettings):
+    """Settings of the methods that model the sensor's MTF."""
+
     mtf_gain: float = setting(
         0.0, "amplitude of the sensor's MTF at Nyquist; 0: the sensor's own, 0.3 where unknown", ge=0, lt=1
     )
@@ -76,7 +81,7 @@ class Injection(Method):
     def gain(self, info: SceneInfo) -> float:
         """MTF gain of the hyperspectral sensor."""
         known = float(info.mtf.get("cube", 0.0) or 0.0)
-        chosen: float = self.settings.mtf_gain or (known if 0 < known < 1 else HS_GAIN)
+        chosen: float = getattr(self.settings, "mtf_gain", 0.0) or (known if 0 < known < 1 else HS_GAIN)
         return chosen
 
     def coarse_pan(self, tile: Tile, ratio: int) -> torch.Tensor:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import xarray as xr
-from pyproj import Transformer
 
 from torchspectral.engine.method import Input
 from torchspectral.engine.roles import CORNER_TOLERANCE, fit_grid
 from torchspectral.errors import GridMismatch
 from torchspectral.geo import align, grid_of
-from torchspectral.geo.grids import Grid, to_ground, to_pixels
+from torchspectral.geo.grids import Grid, pixel_in, to_ground, to_pixels, transfer
 from torchspectral.geo.lazy import LazyArray, missing_value, read_window, with_data
 from torchspectral.result import Report
 
@@ -85,7 +83,7 @@ def cut_to(cube: xr.DataArray, fine: xr.DataArray, what: str, done: Done) -> xr.
         return cube
     west, north, east, south = _footprint(there, here)
     # Half a fine pixel of the rim may be missing: it is what rounding of corners leaves.
-    slack = 0.5 * _pixel(there, here)[0]
+    slack = 0.5 * pixel_in(there, here)[0]
     left, top = math.ceil(west - slack), math.ceil(north - slack)
     right, bottom = math.floor(east + slack), math.floor(south + slack)
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, here.width), min(bottom, here.height)
@@ -145,7 +143,7 @@ def fit_fine(
         raise problem
     if (here.crs is None) != (there.crs is None):
         raise GridMismatch(f"{what} or cube has no CRS, so they cannot be brought together: call geo.place first")
-    size = _pixel(here, there)
+    size = pixel_in(here, there)
     ratio = 1 / math.sqrt(size[0] * size[1])
     whole = zoom or max(1, round(ratio))
     if whole < 2:
@@ -187,12 +185,6 @@ def _same_pixels(here: Grid, target: Grid) -> bool:
     )
 
 
-def _transfer(source: Grid, target: Grid) -> Any:
-    if source.crs is None or target.crs is None or source.crs == target.crs:
-        return lambda x, y: (np.asarray(x), np.asarray(y))
-    return Transformer.from_crs(source.crs, target.crs, always_xy=True).transform
-
-
 def _footprint(source: Grid, target: Grid) -> tuple[float, float, float, float]:
     """Box around `source` in columns and rows of `target`: (left, top, right, bottom)."""
     steps = np.linspace(0, 1, 21)
@@ -202,7 +194,7 @@ def _footprint(source: Grid, target: Grid) -> tuple[float, float, float, float]:
         "top": (steps * source.width, np.zeros(21)),
         "bottom": (steps * source.width, np.full(21, source.height)),
     }
-    move = _transfer(source, target)
+    move = transfer(source, target)
     found = {}
     for name, (cols, rows) in edges.items():
         x, y = move(*to_ground(source.transform, cols, rows))
@@ -217,15 +209,6 @@ def _footprint(source: Grid, target: Grid) -> tuple[float, float, float, float]:
         float(everything_c.max()),
         float(everything_r.max()),
     )
-
-
-def _pixel(source: Grid, target: Grid) -> tuple[float, float]:
-    """Width and height of a pixel of `source` in pixels of `target`, at its middle."""
-    col, row = source.width / 2, source.height / 2
-    move = _transfer(source, target)
-    x, y = move(*to_ground(source.transform, np.array([col, col + 1, col]), np.array([row, row, row + 1])))
-    c, r = to_pixels(target.transform, np.asarray(x), np.asarray(y))
-    return float(np.hypot(c[1] - c[0], r[1] - r[0])), float(np.hypot(c[2] - c[0], r[2] - r[0]))
 
 
 def _metres(grid: Grid) -> str:

@@ -15,7 +15,7 @@ from torchspectral import sensors
 from torchspectral.cube import check_cube, make_cube, make_spectra
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, GridMismatch, MissingMetadata
 from torchspectral.geo import align, grid_of, place
-from torchspectral.geo.grids import Grid, to_ground, to_pixels
+from torchspectral.geo.grids import Grid, pixel_in, to_ground, to_pixels
 from torchspectral.geo.lazy import LazyArray, read_window, with_data
 from torchspectral.ops.axis import apply, correlation
 from torchspectral.ops.interpolate import interpolation_halo
@@ -224,9 +224,7 @@ def _fineness(part: xr.DataArray, cube: xr.DataArray) -> float:
     """Pixels of the guide per pixel of the cube along a side."""
     here, there = grid_of(part), grid_of(cube)
     if here.kind in PLACED and there.kind in PLACED:
-        from torchspectral.sharpening.pairs import _pixel
-
-        width, height = _pixel(here, there)
+        width, height = pixel_in(here, there)
         return 1 / math.sqrt(max(width * height, 1e-30))
     return part.sizes["x"] / cube.sizes["x"]
 

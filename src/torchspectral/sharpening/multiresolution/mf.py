@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from math import gcd
+from typing import ClassVar
 
 import torch
 
 from torchspectral.engine.method import SceneInfo, Tile
 from torchspectral.ops.interpolate import interpolation_halo
 from torchspectral.ops.morphology import half_gradient_lowpass, pyramid_steps
+from torchspectral.settings import Settings
 from torchspectral.sharpening.injection import safe_ratio
-from torchspectral.sharpening.multiresolution.mtf_glp import HighPassModulation
+from torchspectral.sharpening.multiresolution.mtf_glp import HighPassModulation, ModulationSettings
 from torchspectral.sharpening.upsampled import Upsampled
 
 
@@ -27,6 +29,7 @@ class MF(HighPassModulation):
     operators", IEEE TIP 25 (2016).
     """
 
+    Settings: ClassVar[type[Settings]] = ModulationSettings
     uses_mtf = False
     equalised_before = False
 

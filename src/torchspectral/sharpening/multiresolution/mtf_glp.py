@@ -12,6 +12,7 @@ from torchspectral.settings import Settings, setting
 from torchspectral.sharpening.injection import (
     Injection,
     InjectionSettings,
+    SensorSettings,
     check_count,
     merge_sums,
     per_band,
@@ -23,6 +24,7 @@ from torchspectral.sharpening.upsampled import Upsampled
 class _GLP(Injection):
     """The pyramid: P_L = A(decimate(MTF(P))), computed once for all bands, and sums over the scene."""
 
+    Settings: ClassVar[type[Settings]] = SensorSettings
     needs_fit = True
     uses_mtf = True
 
@@ -98,11 +100,15 @@ class MTFGLPFS(_GLP):
         return {"cube": torch.addcmul(image, per_band(state["gain"], image), detail)}
 
 
-class HPMSettings(InjectionSettings):
-    """Settings of the multiplicative members."""
+class ModulationSettings(InjectionSettings):
+    """Settings of high-pass modulation, whatever the low-pass."""
 
     largest: float = setting(10.0, "largest ratio of PAN and low-pass PAN", gt=1)
     floor: float = setting(0.05, "the low-pass PAN is held at this share of the band's mean; 0: not held", ge=0, lt=1)
+
+
+class HPMSettings(ModulationSettings, SensorSettings):
+    """Settings of the multiplicative members."""
 
 
 class HighPassModulation(_GLP):

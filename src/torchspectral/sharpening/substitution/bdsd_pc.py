@@ -14,14 +14,14 @@ from torchspectral.ops.mtf import PAN_GAIN, kernel_size, mtf_filter
 from torchspectral.ops.nnls import kkt_violation, nnls_gram
 from torchspectral.ops.resize import bicubic_operator, imresize
 from torchspectral.settings import Settings, setting
-from torchspectral.sharpening.injection import Injection, InjectionSettings, check_count, merge_sums
+from torchspectral.sharpening.injection import Injection, SensorSettings, check_count, merge_sums
 from torchspectral.sharpening.upsampled import Upsampled
 
 _REDUCTION_REACH = 3
 """Coarse pixels that the antialiased reduction of M looks at on each side."""
 
 
-class BDSDPCSettings(InjectionSettings):
+class BDSDPCSettings(SensorSettings):
     """Settings of BDSD-PC."""
 
     pan_gain: float = setting(

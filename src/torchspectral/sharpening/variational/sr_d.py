@@ -16,7 +16,7 @@ from torchspectral.ops.mtf import kernel_size, mtf_filter, mtf_kernel, separable
 from torchspectral.ops.omp import pursue
 from torchspectral.ops.resize import imresize
 from torchspectral.settings import Settings, setting
-from torchspectral.sharpening.injection import Injection, InjectionSettings, check_count, merge_sums, safe_ratio
+from torchspectral.sharpening.injection import Injection, SensorSettings, check_count, merge_sums, safe_ratio
 from torchspectral.sharpening.upsampled import Upsampled
 
 CHUNK = 1024
@@ -32,7 +32,7 @@ _BICUBIC_REACH = 3
 _SINGULAR = 0.1
 
 
-class SRDSettings(InjectionSettings):
+class SRDSettings(SensorSettings):
     """Settings of SR-D."""
 
     compat: Literal["", "authors-code", "authors-kernels"] = setting(  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from torchspectral.ops.interpolate import ideal_interp
 from torchspectral.ops.mtf import mtf_filter
 from torchspectral.ops.nnls import nnls_gram
 from torchspectral.settings import Settings, setting
-from torchspectral.sharpening.injection import Injection, InjectionSettings, check_count, merge_sums
+from torchspectral.sharpening.injection import Injection, SensorSettings, check_count, merge_sums
 from torchspectral.sharpening.variational.observation import bilinear_observation, mtf_observation
 
 BLOCK_BYTES = 8 << 20
@@ -22,7 +22,7 @@ _WRONG_START = 4
 _LARGEST_STEP = 1.9
 
 
-class TVSettings(InjectionSettings):
+class TVSettings(SensorSettings):
     """Settings of TV."""
 
     alpha: float = setting(0.75, "curvature of the majorised data term (alpha)", gt=0)
