@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import torchspectral as ts
 
@@ -75,3 +76,25 @@ def test_small_cubes_come_back_finite(shape) -> None:
     values = np.random.default_rng(0).random(shape, dtype=np.float32)
     out = ts.restore(ts.make_cube(values, quantity="reflectance"), method="fast-eigen")["cube"].values
     assert out.shape == shape and np.isfinite(out).all()
+
+
+def test_materials_seen_in_one_band_are_no_outliers(recipe) -> None:
+    _, noisy = pair(recipe, "gaussian")
+    values = noisy.values.copy()
+    for band in (4, 11, 20):
+        values[band, 10:22, 14:30] += 2
+    result = ts.restore(ts.make_cube(values, quantity="reflectance"), method="fast-eigen")
+    assert not result.report.figures["robust"]
+
+
+def test_faint_components_that_show_the_scene_are_kept() -> None:
+    from torchspectral.restoration.subspace import structured, texture
+
+    rng = np.random.default_rng(3)
+    similar = torch.tensor(rng.normal(0.2, 0.01, (2, 40)))
+    similar[:, 7] += 0.3
+    similar[0, 9] += 0.3  # across track only: lines of a scan, not the scene
+    assert structured(similar, 10_000).nonzero()[:, 0].tolist() == [7]
+    spread, pairs = torch.eye(2, dtype=torch.float64), torch.zeros(2, 3, 3, dtype=torch.float64)
+    pairs[:, 0, 0], pairs[:, 1, 1], pairs[:, -1, -1] = 2 * 100.0, 100.0, 100
+    np.testing.assert_allclose(texture(spread, spread, pairs), [[0, 0.5], [0, 0.5]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from statistics import median
 from typing import Any, Literal
 
@@ -27,12 +28,9 @@ from torchspectral.errors import BadInput, BandMismatch
 from torchspectral.ops.block_matching import match_patches
 from torchspectral.ops.collaborative import collaborative_filter
 from torchspectral.ops.gram import covariance
-from torchspectral.restoration.robust import outlier_share, robust_rounds
-from torchspectral.restoration.subspace import eigen_state
+from torchspectral.restoration.robust import LEAST_SHARE, outlier_share, robust_rounds
+from torchspectral.restoration.subspace import eigen_state, neighbour_sums
 from torchspectral.settings import Settings, setting
-
-LEAST_SHARE = 0.005
-"""Share of outlying values above which the robust loop is taken by itself."""
 
 
 class FastEigenSettings(Settings):
@@ -130,10 +128,13 @@ class FastEigen(Method):
         if n < 2:
             raise BadInput(f"got {n} valid pixels, expected at least 2: check the mask and nodata")
         spread = covariance(n, total, cross)
-        found = eigen_state(n, total / n, spread, None, self.settings.rank, None)
+        pairs = None
+        if self.settings.rank is None:
+            pairs = source.reduce(partial(neighbour_sums, role="cube"), torch.add)
+        found = eigen_state(n, total / n, spread, None, self.settings.rank, None, pairs)
         if self.settings.refine and len(total) > 1:
             noise = self._residual_noise(source, found)
-            found = eigen_state(n, total / n, spread, noise, self.settings.rank, None)
+            found = eigen_state(n, total / n, spread, noise, self.settings.rank, None, pairs)
         return self._told(found, source, spread, robust=False)
 
     def _residual_noise(self, source: Source, state: State) -> torch.Tensor:

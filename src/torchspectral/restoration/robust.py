@@ -18,6 +18,10 @@ from torchspectral.restoration.subspace import eigen_state, live_bands
 
 TO_DEVIATION = 1.4826
 """Standard deviation of normal values over their median absolute deviation."""
+LEAST_SHARE = 0.005
+"""Share of outlying values above which the robust loop is taken by itself."""
+CLUSTERED = 0.1
+"""Correlation of neighbours above which outliers belong to the scene."""
 SAMPLE = 20_000
 ROWS = 256
 """Rows, evenly over the scene, of which the median of a column is taken; all where there are fewer."""
@@ -34,28 +38,57 @@ def deviation(values: torch.Tensor) -> torch.Tensor:
     return (values - centre).abs().nanmedian(-1).values * TO_DEVIATION
 
 
-def band_residuals(source: Source, gram: Gram) -> torch.Tensor:
-    """What the other bands do not tell of each live band, at pixels drawn from the scene: (bands, pixels)."""
-    spread = gram.covariance.cpu()
-    live, _ = live_bands(spread)
-    if len(live) < 2:
-        return spread.new_zeros(0, 0)
-    transform, _ = regression_noise(gram.n, spread[live][:, live] * gram.n)
-    pixels = source.sample(SAMPLE).cpu().double()[live]
-    return transform @ (pixels - gram.mean.cpu()[live, None])
-
-
 def outlier_share(source: Source, gram: Gram) -> float:
     """Share of values that stand more than five robust deviations out of what the other bands foretell.
 
-    Normal noise has less than one in a million there, texture of the scene is foretold by the other bands; stripes,
-    dead columns and impulses of single bands are not.
+    Normal noise has less than one in a million there. Bands whose outliers lie in patches are not counted: those are
+    materials that the other bands do not foretell. Impulses have no neighbours, stripes and dead columns have some
+    along track only.
     """
-    rest = band_residuals(source, gram)
-    if not rest.numel():
+    spread = gram.covariance.cpu()
+    live, _ = live_bands(spread)
+    if len(live) < 2:
         return 0.0
-    level = deviation(rest).clamp_min(1e-12 * rest.abs().max())
-    return float(((rest - rest.median(1, keepdim=True).values).abs() > 5 * level[:, None]).double().mean())
+    transform, _ = regression_noise(gram.n, spread[live][:, live] * gram.n)
+    mean = gram.mean.cpu()[live, None]
+    rest = transform @ (source.sample(SAMPLE).cpu().double()[live] - mean)
+    middle = rest.median(1, keepdim=True).values
+    limit = 5 * deviation(rest).clamp_min(1e-12 * rest.abs().max())[:, None]
+    share = ((rest - middle).abs() > limit).double().mean(1)
+    if float(share.mean()) <= LEAST_SHARE:
+        return float(share.mean())
+    alike = _likeness(source, partial(_standing_out, transform=transform, mean=mean, live=live, at=(middle, limit)))
+    return float((share * (alike < CLUSTERED)).mean())
+
+
+def _standing_out(
+    tile: Tile,
+    transform: torch.Tensor,
+    mean: torch.Tensor,
+    live: torch.Tensor,
+    at: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    cube = tile.core("cube")[0].cpu()[live].double()
+    rest = (transform @ (cube.reshape(len(live), -1) - mean)).reshape(cube.shape)
+    out = (rest - at[0][:, :, None]).abs() > at[1][:, :, None]
+    return (out & tile.core(tile.valid)[0].cpu()).double()
+
+
+def _likeness(source: Source, marked: Callable[[Tile], torch.Tensor]) -> torch.Tensor:
+    """Correlation of neighbours in maps of marked pixels, the lesser of across and along track, (bands,)."""
+
+    def sums(tile: Tile) -> torch.Tensor:
+        map_ = marked(tile)
+        across, along = map_[:, :, 1:] * map_[:, :, :-1], map_[:, 1:] * map_[:, :-1]
+        parts = [map_.mean((1, 2)) * map_[0].numel(), across.sum((1, 2)), along.sum((1, 2))]
+        counts = [map_.new_full((len(map_),), float(m[0].numel())) for m in (map_, across, along)]
+        return torch.stack(parts + counts)
+
+    hits, across, along, n, pairs_x, pairs_y = source.reduce(sums, torch.add)
+    share = hits / n.clamp_min(1)
+    power = (share - share.square()).clamp_min(1e-12)
+    both = [(p / c.clamp_min(1) - share.square()) / power for p, c in ((across, pairs_x), (along, pairs_y))]
+    return torch.minimum(*both)
 
 
 def robust_rounds(

@@ -7,14 +7,17 @@ from typing import Any
 
 import torch
 
+from torchspectral.engine.method import Tile
 from torchspectral.errors import BadInput
-from torchspectral.ops.gram import eigh_descending
+from torchspectral.ops.gram import eigh_descending, gram_sums
 from torchspectral.ops.noise import regression_noise
 
 State = dict[str, Any]
 
 ALIKE = 1e-9
 """Bands whose squared correlation is this near to one are copies of each other."""
+MARGIN = 0.05
+"""Least correlation of neighbours, above that of the noise, of a component that shows the scene."""
 TRACY_WIDOM = -1.2686
 """Median of the Tracy-Widom law for real values."""
 FLOOR = 1e-12
@@ -50,6 +53,54 @@ def noise_of(n: int, covariance: torch.Tensor, live: torch.Tensor) -> torch.Tens
     return (residual * free).clamp_min(1e-12 * part.diagonal()).sqrt()
 
 
+def neighbour_sums(tile: Tile, role: str) -> torch.Tensor:
+    """Sums over the pairs of neighbours whose first is in a tile's core, float64, (2, bands + 1, bands + 1): across and along track.
+
+    Each is the cross product of the differences, and in its last corner the number of pairs.
+    """
+    values, valid = tile[role][0], tile.valid[0, 0]
+    top, left = tile.inner.row - tile.window.row, tile.inner.col - tile.window.col
+    height, width = tile.inner.height, tile.inner.width
+    out = torch.zeros(2, len(values) + 1, len(values) + 1, dtype=torch.float64)
+    for number, (down, right) in enumerate(((0, 1), (1, 0))):
+        bottom, end = min(top + height, values.shape[1] - down), min(left + width, values.shape[2] - right)
+        if bottom <= top or end <= left:
+            continue
+        here = slice(top, bottom), slice(left, end)
+        there = slice(top + down, bottom + down), slice(left + right, end + right)
+        both = valid[here] & valid[there]
+        n, _, cross = gram_sums((values[:, *there] - values[:, *here])[:, both])
+        out[number, :-1, :-1], out[number, -1, -1] = cross.cpu(), n
+    return out
+
+
+def texture(forward: torch.Tensor, spread: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+    """Correlation of neighbours of each component across and along track, (2, k).
+
+    Parameters
+    ----------
+    forward : Tensor, shape (k, bands)
+    spread : Tensor, shape (bands, bands)
+        Covariance.
+    pairs : Tensor, shape (2, bands + 1, bands + 1)
+        From `neighbour_sums`.
+    """
+    power = ((forward @ spread) * forward).sum(1).clamp_min(1e-300)
+    gaps = pairs[:, :-1, :-1] / pairs[:, -1:, -1:].clamp_min(1)
+    found = 1 - ((forward @ gaps) * forward).sum(2) / (2 * power)
+    return torch.where(pairs[:, -1, -1:] > 0, found, 0.0)
+
+
+def structured(similar: torch.Tensor, n: int) -> torch.Tensor:
+    """Components, by falling variance, whose neighbours are more alike than those of the noise, bool (k,).
+
+    The half of least variance stands for the noise, whose pixels need not be independent: scans leave it correlated
+    across track, resampling in both directions. A component must stand out in both.
+    """
+    base = similar[:, similar.shape[1] // 2 :].median(1, keepdim=True).values.clamp_min(0)
+    return (similar - base > max(4 / math.sqrt(n), MARGIN)).all(0)
+
+
 def noise_edge(n: int, bands: int) -> float:
     """Median of the largest eigenvalue of the covariance of `n` pixels of pure noise of variance one."""
     a, b = math.sqrt(max(n - 1, 1)), math.sqrt(bands)
@@ -57,7 +108,13 @@ def noise_edge(n: int, bands: int) -> float:
 
 
 def eigen_state(
-    n: int, mean: torch.Tensor, covariance: torch.Tensor, noise: torch.Tensor | None, rank: int | None, most: int | None
+    n: int,
+    mean: torch.Tensor,
+    covariance: torch.Tensor,
+    noise: torch.Tensor | None,
+    rank: int | None,
+    most: int | None,
+    pairs: torch.Tensor | None = None,
 ) -> State:
     """Whiten, decompose, and keep what stands above noise.
 
@@ -72,6 +129,8 @@ def eigen_state(
         Components to keep; by default those whose variance lies above the largest that noise alone would have.
     most : int, optional
         Never more than this.
+    pairs : Tensor, shape (2, bands + 1, bands + 1), optional
+        From `neighbour_sums`: components below the limit are then kept too where they show the scene.
 
     Returns
     -------
@@ -99,11 +158,17 @@ def eigen_state(
     scale = sigma[live]
     values, vectors = eigh_descending(covariance[live][:, live] / torch.outer(scale, scale))
     edge = float(values.median()) * noise_edge(n, len(live))
-    k = rank if rank is not None else int((values > edge).sum())
-    k = min(max(1, k), len(live), most or len(live))
+    keep = values > edge
+    if pairs is not None and rank is None:
+        every = mean.new_zeros(len(live), len(mean))
+        every[:, live] = vectors.T / scale
+        keep |= structured(texture(every, covariance, pairs), n)
+    chosen = keep.nonzero()[:, 0] if rank is None else torch.arange(min(rank, len(live)))
+    k = min(max(1, len(chosen)), len(live), most or len(live))
+    chosen = chosen[:k] if len(chosen) else torch.arange(k)
     forward, inverse = mean.new_zeros(k, len(mean)), mean.new_zeros(len(mean), k)
-    forward[:, live] = vectors[:, :k].T / scale
-    inverse[live] = vectors[:, :k] * scale[:, None]
+    forward[:, live] = vectors[:, chosen].T / scale
+    inverse[live] = vectors[:, chosen] * scale[:, None]
     for band, source in enumerate(twin.tolist()):
         if source != band:
             slope = covariance[band, source] / covariance[source, source]
