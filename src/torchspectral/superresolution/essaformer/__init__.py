@@ -1,0 +1,1 @@
+"""ESSAformer: a transformer whose attention is linear in the number of pixels."""
