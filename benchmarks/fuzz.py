@@ -46,7 +46,8 @@ def main() -> int:
     parser.add_argument("--case", type=int, default=None, help="run one case here and show its traceback")
     parser.add_argument("--keep", type=Path, default=None, help="folder for the damaged files of findings")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
         corpus = [
             p for p in build(Path(name) / "corpus") if not args.only or p.name.startswith(tuple(args.only.split(",")))
         ]
@@ -222,10 +223,9 @@ def one_case(corpus: list[Product], case: int, seed: int, work: Path) -> tuple[s
     """Outcome of a case, and the traceback where it is a finding."""
     from torchspectral.errors import TorchspectralError
 
-    shutil.rmtree(work, ignore_errors=True)
     path = prepare(corpus, case, seed, work)
     try:
-        corpus[case % len(corpus)].use(path)
+        corpus[case % len(corpus)].use(path, Random(f"use-{seed}-{case}"))
     except TorchspectralError as error:
         return type(error).__name__, ""
     except BaseException as error:  # everything else is what is looked for
@@ -236,27 +236,36 @@ def one_case(corpus: list[Product], case: int, seed: int, work: Path) -> tuple[s
 
 
 def prepare(corpus: list[Product], case: int, seed: int, work: Path) -> Path:
-    """The damaged product of a case, in a folder of its own; returns what is opened."""
-    product = corpus[case % len(corpus)]
+    """The damaged product of a case, in a folder of its own below `work`; returns what is opened.
+
+    The folder stands from case to case: only the file that was damaged last is put right.
+    """
+    number = case % len(corpus)
+    product, folder = corpus[number], work / str(number)
     rng = Random(f"{seed}-{case}")
-    work.mkdir(parents=True)
     victim = rng.choice(product.victims)
-    for file in product.files:
-        target = work / file.relative_to(product.root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if file == victim:
-            target.write_bytes(damage(file.read_bytes(), rng))
-        else:
-            target.symlink_to(file) if not _linked(file, target) else None
-    return work / product.entry
+    last = work / f"{number}.damaged"
+    if not folder.exists():
+        for file in product.files:
+            _link(file, folder / file.relative_to(product.root))
+    elif last.is_symlink():
+        name = str(last.readlink())
+        _link(product.root / name, folder / name)
+        last.unlink()
+    name = victim.relative_to(product.root)
+    (folder / name).unlink()
+    (folder / name).write_bytes(damage(victim.read_bytes(), rng))
+    last.symlink_to(name)
+    return folder / product.entry
 
 
-def _linked(file: Path, target: Path) -> bool:
+def _link(file: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
     try:
         os.link(file, target)
     except OSError:
-        return False
-    return True
+        target.symlink_to(file)
 
 
 def damage(data: bytes, rng: Random) -> bytes:

@@ -18,6 +18,7 @@ import hyperion_miniature
 import landsat_miniature
 import line_scan_miniature
 import matlab_miniature
+import mosaic_miniature
 import neon_miniature
 import numpy as np
 import pace_miniature
@@ -85,6 +86,41 @@ def _uncompressed_matlab(folder: Path) -> Path:
     return folder / "Y.mat"
 
 
+def _vectors(name: str) -> Callable[[Path], Path]:
+    """A few polygons in a format that keeps its table in binary."""
+
+    def make(folder: Path) -> Path:
+        import geopandas
+        from shapely.geometry import box
+
+        boxes = [box(0.1 * i, 0.1, 0.1 * i + 0.08, 0.5) for i in range(5)]
+        geopandas.GeoDataFrame({"class": [1, 2, 3, 2, 1]}, geometry=boxes, crs="EPSG:4326").to_file(folder / name)
+        return folder / name
+
+    return make
+
+
+def _mosaic(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        path = mosaic_miniature.write(folder / name, mosaic_miniature.frame(4, 16, 20))
+        mosaic_miniature.calibration(folder / "frame.xml", 4, (0, 0, 20, 16))
+        return path
+
+    return make
+
+
+def _numbers(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        values = np.random.default_rng(0).random((9, 8, 6)).astype("f4")
+        if name.endswith(".npy"):
+            np.save(folder / name, values)
+        else:
+            np.savez(folder / name, cube=values, wavelength=np.linspace(450, 900, 6))
+        return folder / name
+
+    return make
+
+
 def _text(name: str, text: str) -> Callable[[Path], Path]:
     return _file(name, lambda path: path.write_text(text))
 
@@ -143,6 +179,10 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "our-cog": _ours("a.tif"),
     "our-envi": _ours("a.hdr"),
     "our-zarr": _ours("a.zarr"),
+    "mosaic-png": _mosaic("frame.png"),
+    "mosaic-tif": _mosaic("frame.tif"),
+    "numpy": _numbers("a.npy"),
+    "numpy-npz": _numbers("a.npz"),
     "library-sli": _first(
         "*.sli",
         lambda f: ts.save(ts.make_spectra(np.ones((3, 5), "f4"), list("abc"), wavelength=range(5, 10)), f / "a.sli"),
@@ -152,5 +192,7 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "library-usgs": _text("splib06_a.txt", USGS),
     "library-csv": _text("a.csv", "wavelength,fwhm,a,b\n" + "".join(f"{400 + i},5,0.1,0.2\n" for i in range(9))),
     "labels-csv": _text("a.csv", POINTS),
+    "labels-gpkg": _vectors("a.gpkg"),
+    "labels-shp": _vectors("a.shp"),
     "labels-geojson": _text("a.geojson", GEOJSON),
 }

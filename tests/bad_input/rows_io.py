@@ -198,8 +198,8 @@ ROWS = [
     Row(
         "mat-complex",
         lambda p: ts.open(p).values,
-        BrokenProduct,
-        "expected numbers|complex",
+        BadCube,
+        "3x4x5 complex",
         None,
         mat(a=np.zeros((3, 4, 5), "c16")),
     ),

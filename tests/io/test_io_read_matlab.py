@@ -23,6 +23,8 @@ from torchspectral.errors import (
     UnknownName,
     UnsafeInput,
 )
+from torchspectral.io.readers.matlab.elements import elements, read_numbers
+from torchspectral.io.readers.matlab.nested import read_nested
 
 sys.path.insert(0, str(Path(__file__).parent))
 import matlab_miniature as mini
@@ -341,13 +343,14 @@ def test_header_inside_a_struct(samples: Path) -> None:
     assert any("map info" in line for line in cube.attrs["history"])
 
 
-def test_objects_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import scipy.io as sio
-
+@pytest.mark.parametrize(("code", "kind"), [(3, "object"), (16, "function")])
+def test_objects_are_refused(tmp_path: Path, code: int, kind: str) -> None:
     path = tmp_path / "a.mat"
-    sio.savemat(path, {"net": np.zeros((2, 2))})
-    monkeypatch.setattr(sio, "whosmat", lambda *a: [("net", (1, 1), "opaque")])
-    with pytest.raises(UnsafeInput, match="MATLAB opaque, which is never loaded"):
+    scipy.io.savemat(path, {"net": np.zeros((2, 2))})
+    data = bytearray(path.read_bytes())
+    data[128 + 16] = code  # the class of the only variable
+    path.write_bytes(bytes(data))
+    with pytest.raises(UnsafeInput, match=f"MATLAB {kind}, which is never loaded"):
         ts.open(path)
 
 
@@ -368,3 +371,51 @@ def test_structs_that_promise_too_much(tmp_path: Path, packed: bool) -> None:
         path.write_bytes(bytes(bad))
         with pytest.raises(BrokenProduct, match=r"promises|cannot be read"):
             ts.open(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("at", "value", "says"),
+    [
+        (4, 1 << 30, "truncated|promises|unpacked|longer"),  # bytes of the element
+        (16, 40, "class 40"),
+        (28, 3, "0.75 axes|axes"),
+        (28, 4000, "axes"),
+        (32, -2, "shape -2 x"),
+        (32, 1 << 30, "promises|cannot hold"),
+        (56, 77, "type 77|type that does not exist"),
+        (60, 8, "promises 5 x 6 x 7 numbers"),
+        (60, 1 << 31, "promises 5 x 6 x 7 numbers"),
+    ],
+)
+def test_damaged_numbers_never_reach_a_library(tmp_path: Path, packed: bool, at: int, value: int, says: str) -> None:
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"data": np.arange(210.0).reshape(5, 6, 7)})
+    data = bytearray(path.read_bytes())
+    data[128 + at : 132 + at] = (value % (1 << 32)).to_bytes(4, "little")
+    if packed:
+        body = zlib.compress(bytes(data[128:]))
+        data = data[:128] + np.array([15, len(body)], "<u4").tobytes() + body
+    path.write_bytes(bytes(data))
+    with pytest.raises((BrokenProduct, TooLarge), match=says):
+        ts.open(path).load()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_nested_values_are_those_of_scipy(tmp_path: Path, compressed: bool) -> None:
+    path = tmp_path / "a.mat"
+    inner = np.array([[(np.arange(6.0).reshape(2, 3), "äß", np.array([["a", 3]], dtype=object))]],
+                     dtype=[("x", "O"), ("text", "O"), ("list", "O")])  # fmt: skip
+    rows = np.array(["ab ", "cde"])
+    scipy.io.savemat(path, {"s": inner, "rows": rows, "flag": np.eye(2, dtype=bool), "z": np.ones((2, 2)) * 1j,
+                            "none": np.zeros((0, 3))}, do_compression=compressed)  # fmt: skip
+    found = elements(path)
+    assert {name: e.kind for name, e in found.items()} == {
+        "s": "struct", "rows": "char", "flag": "logical", "z": "complex", "none": "double",
+    }  # fmt: skip
+    (entry,) = read_nested(path, found["s"])
+    assert entry["text"] == "äß" and entry["list"][0] == "a" and entry["list"][1] == 3
+    np.testing.assert_array_equal(entry["x"], [[0, 1, 2], [3, 4, 5]])
+    assert read_nested(path, found["rows"]) == "ab cde" and read_nested(path, found["z"]) is None
+    np.testing.assert_array_equal(read_numbers(path, found["flag"]), np.eye(2, dtype=np.uint8))
+    assert read_numbers(path, found["none"]).shape == (0, 3)

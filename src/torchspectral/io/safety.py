@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +21,9 @@ _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 RASTER_DRIVERS = ("GTiff",)
 """GDAL drivers that may open a file unless a reader names others; never VRT, STAC lists or anything remote."""
+
+LONGEST_AXIS = 1 << 24
+"""Most values along one axis: coordinates of every pixel are made at opening, even where a file stores none of them."""
 
 
 def _physical_memory() -> int:
@@ -149,13 +152,15 @@ def check_scene(shape: Sequence[int], dtype: Any, source: Any, *, stored: int | 
     BrokenProduct
         An axis is empty or negative, or the file is too short for what its header promises.
     TooLarge
-        More than `Limits.scene_bytes`.
+        More than `Limits.scene_bytes`, or an axis longer than `LONGEST_AXIS`.
     """
     name = Path(str(source)).name
     if not shape or any(int(n) < 1 for n in shape):
         raise BrokenProduct(
             f"{name} promises an array of shape {tuple(shape)}, expected at least one value on each axis"
         )
+    if max(int(n) for n in shape) > LONGEST_AXIS:
+        raise TooLarge(f"{name} promises {max(int(n) for n in shape)} values along an axis, more than {LONGEST_AXIS}")
     size = decoded_bytes(shape, dtype)
     if stored is not None and ratio and size > stored * ratio + (1 << 20):
         raise BrokenProduct(
@@ -362,11 +367,14 @@ def open_hdf5(path: str | Path) -> Any:
     UnsafeInput
         External links, external storage or virtual datasets.
     BrokenProduct
-        h5py cannot open it.
+        h5py cannot open it, or would never come back.
     """
     import h5py
 
+    from torchspectral.io.hdf5_safety import check_hdf5, check_heaps
+
     found = existing_path(path)
+    check_heaps(found)
     try:
         file = h5py.File(found, "r", locking=False)
     except (OSError, ValueError, RuntimeError) as error:
@@ -377,63 +385,3 @@ def open_hdf5(path: str | Path) -> Any:
         file.close()
         raise
     return file
-
-
-def check_hdf5(file: Any, most_objects: int = 100_000) -> None:
-    """Walk an open h5py file and refuse whatever reaches outside it or cannot be bounded.
-
-    Raises
-    ------
-    UnsafeInput
-        An external link, external storage, a virtual dataset, or too many objects.
-    BrokenProduct
-        The file's structure is damaged.
-    """
-    import h5py
-
-    name = Path(str(file.filename)).name
-    count = 0
-    try:
-        for place, item in _walk_hdf5(file, h5py):
-            count += 1
-            if count > most_objects:
-                raise UnsafeInput(f"{name} holds more than {most_objects} objects")
-            if isinstance(item, h5py.ExternalLink):
-                raise UnsafeInput(
-                    f"{name}: {place} links to another file ({_short(item.filename, 60)}), which is refused"
-                )
-            if isinstance(item, h5py.Dataset):
-                if item.external:
-                    raise UnsafeInput(f"{name}: {place} keeps its values in another file, which is refused")
-                if item.is_virtual:
-                    raise UnsafeInput(f"{name}: {place} is a virtual dataset made of other files, which is refused")
-                if item.chunks:
-                    check_block(item.chunks, item.dtype, name)
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise BrokenProduct(f"{name} has a damaged structure: {_short(str(error))}") from None
-
-
-def _walk_hdf5(group: Any, h5py: Any) -> Iterator[tuple[str, Any]]:
-    """Objects and external links below `group`; soft links are not followed, hard links once."""
-    seen: set[Any] = set()
-    stack = [group]
-    while stack:
-        here = stack.pop()
-        for key in here:
-            place = f"{here.name.rstrip('/')}/{key}"
-            link = here.get(key, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                yield place, link
-                continue
-            if isinstance(link, h5py.SoftLink):
-                continue
-            item = here.get(key)
-            if item is None:
-                continue
-            address = h5py.h5o.get_info(item.id).addr
-            if address in seen:
-                continue
-            seen.add(address)
-            yield place, item
-            if isinstance(item, h5py.Group):
-                stack.append(item)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,50 +17,16 @@ from torchspectral.geo.glt import GLT
 from torchspectral.geo.grids import Grid, parse_crs
 from torchspectral.io.readers.base import StoredArray
 from torchspectral.io.readers.handles import Handle
-from torchspectral.io.safety import check_read, check_scene, limits, open_hdf5
+from torchspectral.io.safety import check_read, check_scene, open_hdf5
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
-# A heap collection of version 1; then its size and its objects: index, references, reserved, size.
-_HEAP = b"GCOL\x01\0\0\0"
-_OBJECT = struct.Struct("<HHIQ")
 _STARTS = (0, 512, 1024, 2048)
 _MOST_TEXTS = 100_000
 
 
 def open_file(path: str) -> Any:
     """Checked h5py file; the opener of every `Handle` on HDF5 and netCDF-4."""
-    check_heaps(Path(path))
     return open_hdf5(path)
-
-
-def check_heaps(path: Path) -> None:
-    """Refuse files whose heap of texts and references would keep the HDF5 library in an endless loop.
-
-    The library (2.0 and before) walks the objects of a heap by their sizes and never gets past one of size 0. Files of
-    more than `Limits.text_bytes` are not searched, since that would mean reading them.
-
-    Raises
-    ------
-    BrokenProduct
-    """
-    try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= limits().text_bytes else b""
-    except OSError:
-        return
-    at = data.find(_HEAP)
-    while at >= 0:
-        end = at + int.from_bytes(data[at + 8 : at + 16], "little")
-        here = at + 16
-        while here + 16 <= min(end, size):
-            index, _, _, length = _OBJECT.unpack_from(data, here)
-            step = (length if index == 0 else 16 + (length + 7) // 8 * 8) % 2**64
-            if step == 0:
-                raise BrokenProduct(
-                    f"{path.name} has a damaged heap at byte {here}, which the HDF5 library cannot read"
-                )
-            here += step
-        at = data.find(_HEAP, at + len(_HEAP))
 
 
 def is_hdf5(path: Path) -> bool:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from torchspectral.errors import BrokenProduct, TooLarge
+from torchspectral.errors import TooLarge
 from torchspectral.io.readers.handles import Handle
-from torchspectral.io.readers.matlab.elements import check_nested, elements
+from torchspectral.io.readers.matlab.elements import elements
 from torchspectral.io.readers.matlab.files import Variable, is_v73, open_v73
+from torchspectral.io.readers.matlab.nested import read_nested
 from torchspectral.io.safety import human, limits
 
 Value = np.ndarray | str
@@ -35,7 +36,8 @@ def texts(path: Path, variable: Variable) -> list[str]:
             _chars(file[ref]) if ref else None for ref in stored[()].transpose().reshape(-1, order="F")
         ]
     else:
-        found = [_plain(entry) for entry in _load(path, variable.name).reshape(-1, order="F")]
+        loaded = read_nested(path, elements(path)[variable.name])
+        found = loaded if isinstance(loaded, list) else []
     return [str(entry) for entry in found] if all(isinstance(entry, str) for entry in found) else []
 
 
@@ -52,35 +54,10 @@ def structs(path: Path, variable: Variable) -> list[dict[str, Value]]:
         return []
     if is_v73(path):
         return _group(path, variable.name)
-    loaded = _load(path, variable.name)
-    if loaded.dtype.names is None or loaded.size > _MOST_ENTRIES:
+    loaded = read_nested(path, elements(path)[variable.name])
+    if not isinstance(loaded, list) or len(loaded) > _MOST_ENTRIES:
         return []
-    found = []
-    for entry in loaded.reshape(-1, order="F"):
-        fields = {name: _plain(entry[name]) for name in loaded.dtype.names}
-        found.append({name: value for name, value in fields.items() if value is not None})
-    return found
-
-
-def _load(path: Path, name: str) -> np.ndarray:
-    known = elements(path).get(name)
-    most = limits().text_bytes
-    if known is None:
-        raise BrokenProduct(f"{path.name}: {name} cannot be found among its variables")
-    if known.nbytes > most:
-        raise TooLarge(f"{path.name}: {name} unpacks to {human(known.nbytes)}, more than a struct or cell may have")
-    check_nested(path, known)
-    import scipy.io
-
-    try:
-        found = scipy.io.loadmat(str(path), variable_names=[name])[name]
-    except MemoryError:
-        raise
-    except Exception as error:  # scipy raises of everything on damaged files
-        raise BrokenProduct(f"{path.name}: {name} cannot be read: {' '.join(str(error).split())[:120]}") from None
-    if not isinstance(found, np.ndarray):
-        raise BrokenProduct(f"{path.name}: {name} holds {type(found).__name__}, expected a struct or cell array")
-    return found
+    return [{name: value for name, value in entry.items() if isinstance(value, (np.ndarray, str))} for entry in loaded]
 
 
 def _group(path: Path, name: str) -> list[dict[str, Value]]:
@@ -110,15 +87,6 @@ def _chars(item: Any) -> str | None:
     if kind != "char" or item.size > _MOST_ENTRIES:
         return None
     return "".join(chr(int(c)) for c in np.asarray(item[()]).transpose().reshape(-1)).strip()
-
-
-def _plain(value: Any) -> Value | None:
-    """Numbers as an array, text as str, everything else as None."""
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind == "U":
-            return " ".join(str(v) for v in value.reshape(-1)).strip()
-        return value if value.dtype.kind in "iuf" else None
-    return str(value) if isinstance(value, str) else None
 
 
 def envi_header(path: Path, known: dict[str, Variable], bands: int) -> dict[str, Any]:

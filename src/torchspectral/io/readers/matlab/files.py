@@ -1,4 +1,4 @@
-"""Numeric arrays in MATLAB files: v5 through scipy, v7.3 through h5py; nothing else of them is ever loaded."""
+"""Numeric arrays in MATLAB files of v5 and (through h5py) v7.3; nothing else of them is ever loaded."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import numpy as np
 from torchspectral.errors import BrokenProduct
 from torchspectral.io.readers.base import StoredArray
 from torchspectral.io.readers.handles import Handle
-from torchspectral.io.readers.matlab.elements import elements
-from torchspectral.io.safety import check_read, check_scene, human, open_hdf5
+from torchspectral.io.readers.matlab.elements import elements, read_numbers
+from torchspectral.io.safety import check_read, open_hdf5
 
 _NUMERIC = {
     "double", "single", "logical",
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
 }  # fmt: skip
-_ZLIB_MOST = 1040
 
 
 @dataclass(frozen=True)
@@ -65,18 +64,7 @@ def variables(path: Path) -> dict[str, Variable]:
     """
     if is_v73(path):
         return _variables_v73(path)
-    import scipy.io
-
-    try:
-        listed = scipy.io.whosmat(str(path))
-    except Exception as error:  # scipy raises of everything on damaged files
-        raise BrokenProduct(f"{path.name} is no readable MATLAB file: {' '.join(str(error).split())[:120]}") from None
-    found = {}
-    for name, shape, kind in listed:
-        if any(int(n) < 0 for n in shape):
-            raise BrokenProduct(f"{path.name}: {name} has the shape {tuple(shape)}")
-        found[name] = Variable(name, tuple(int(n) for n in shape), kind)
-    return found
+    return {name: Variable(name, e.shape, e.kind) for name, e in elements(path).items()}
 
 
 def open_v73(path: str) -> Any:
@@ -129,27 +117,10 @@ def small(path: Path, name: str) -> np.ndarray:
     if is_v73(path):
         data = np.asarray(Handle(open_v73, path).get()[name][()])
         return data.transpose()
-    if known.shape and min(known.shape) > 0:
-        check_scene(known.shape, "u1", path, stored=path.stat().st_size, ratio=_ZLIB_MOST)
-    import scipy.io
-
-    try:
-        found = scipy.io.loadmat(str(path), variable_names=[name], verify_compressed_data_integrity=True)[name]
-    except MemoryError:
-        raise
-    except Exception as error:  # scipy raises of everything on damaged files
-        raise BrokenProduct(f"{path.name}: {name} cannot be read: {' '.join(str(error).split())[:120]}") from None
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "iufb":
-        raise BrokenProduct(
-            f"{path.name}: {name} holds {getattr(found, 'dtype', type(found).__name__)}, expected numbers"
-        )
-    if found.shape != known.shape:
-        raise BrokenProduct(
-            f"{path.name}: {name} has {human(found.nbytes)} in shape {found.shape}, expected {known.shape}"
-        )
-    if found.dtype.kind == "b":
-        return found.view(np.uint8)
-    return found.astype(found.dtype.newbyteorder("="), copy=False)
+    found = read_numbers(path, elements(path)[name])
+    if known.kind == "logical" and found.dtype != np.uint8:
+        raise BrokenProduct(f"{path.name}: {name} is logical but holds {found.dtype}")
+    return found
 
 
 class MatArray(StoredArray):
@@ -176,8 +147,9 @@ class MatArray(StoredArray):
             if dataset.chunks and form == "cube":
                 chunks = (dataset.chunks[0], dataset.chunks[2], dataset.chunks[1])
         else:
-            element = elements(path).get(name)
-            stored = load(path, name).dtype if element is None or element.stored is None else element.stored
+            stored = elements(path)[name].stored
+            if stored is None:
+                raise BrokenProduct(f"{Path(path).name}: {name} holds numbers of a type that does not exist")
         super().__init__(shape, stored, source=path, chunks=chunks, **more)
 
     def _dataset(self) -> Any:

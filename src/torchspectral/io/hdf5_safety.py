@@ -1,0 +1,105 @@
+"""What an HDF5 or netCDF-4 file must not hold: ways out of it, unbounded chunks, heaps that never end."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torchspectral.errors import BrokenProduct, UnsafeInput
+from torchspectral.io.safety import _short, check_block, limits
+
+# A heap collection of version 1; then its size and its objects: index, references, reserved, size.
+_HEAP = b"GCOL\x01\0\0\0"
+_OBJECT = struct.Struct("<HHIQ")
+
+
+def check_heaps(path: Path) -> None:
+    """Refuse files whose heap of texts and references would keep the HDF5 library in an endless loop.
+
+    The library (2.0 and before) walks the objects of a heap by their sizes and never gets past one of size 0. Files of
+    more than `Limits.text_bytes` are not searched, since that would mean reading them.
+
+    Raises
+    ------
+    BrokenProduct
+    """
+    try:
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= limits().text_bytes else b""
+    except OSError:
+        return
+    at = data.find(_HEAP)
+    while at >= 0:
+        end = at + int.from_bytes(data[at + 8 : at + 16], "little")
+        here = at + 16
+        while here + 16 <= min(end, size):
+            index, _, _, length = _OBJECT.unpack_from(data, here)
+            step = (length if index == 0 else 16 + (length + 7) // 8 * 8) % 2**64
+            if step == 0:
+                raise BrokenProduct(
+                    f"{path.name} has a damaged heap at byte {here}, which the HDF5 library cannot read"
+                )
+            here += step
+        at = data.find(_HEAP, at + len(_HEAP))
+
+
+def check_hdf5(file: Any, most_objects: int = 100_000) -> None:
+    """Walk an open h5py file and refuse whatever reaches outside it or cannot be bounded.
+
+    Raises
+    ------
+    UnsafeInput
+        An external link, external storage, a virtual dataset, or too many objects.
+    BrokenProduct
+        The file's structure is damaged.
+    """
+    import h5py
+
+    name = Path(str(file.filename)).name
+    count = 0
+    try:
+        for place, item in _walk_hdf5(file, h5py):
+            count += 1
+            if count > most_objects:
+                raise UnsafeInput(f"{name} holds more than {most_objects} objects")
+            if isinstance(item, h5py.ExternalLink):
+                raise UnsafeInput(
+                    f"{name}: {place} links to another file ({_short(item.filename, 60)}), which is refused"
+                )
+            if isinstance(item, h5py.Dataset):
+                if item.external:
+                    raise UnsafeInput(f"{name}: {place} keeps its values in another file, which is refused")
+                if item.is_virtual:
+                    raise UnsafeInput(f"{name}: {place} is a virtual dataset made of other files, which is refused")
+                if item.chunks:
+                    check_block(item.chunks, item.dtype, name)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise BrokenProduct(f"{name} has a damaged structure: {_short(str(error))}") from None
+
+
+def _walk_hdf5(group: Any, h5py: Any) -> Iterator[tuple[str, Any]]:
+    """Objects and external links below `group`; soft links are not followed, hard links once."""
+    seen: set[Any] = set()
+    stack = [group]
+    while stack:
+        here = stack.pop()
+        for key in here:
+            place = f"{here.name.rstrip('/')}/{key}"
+            link = here.get(key, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                yield place, link
+                continue
+            if isinstance(link, h5py.SoftLink):
+                continue
+            item = here.get(key)
+            if item is None:
+                continue
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            yield place, item
+            if isinstance(item, h5py.Group):
+                stack.append(item)
