@@ -20,6 +20,8 @@ from torchspectral.geo import grid_of, place, reproject
 from torchspectral.ops.mtf import mtf_filter
 
 METHODS = [card.name for card in registry.methods("sharpening")]
+MOST = [pytest.param(m, marks=pytest.mark.slow) if m == "dip-hyperkite" else m for m in METHODS]
+"""All methods; the slowest one only where slow tests run."""
 BANDS, RATIO, ROWS, COLS = 4, 2, 24, 22
 PRIOR = {"iterations": 2, "channels": 8, "gain": 1.0}
 QUICK: dict[str, dict[str, Any]] = {
@@ -121,7 +123,7 @@ def test_a_pan_of_several_bands_or_of_none_is_refused(pair, method: str) -> None
         sharpened(method, pair["hs"], pair["pan"] * np.nan)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MOST)
 def test_another_crs_and_ratio_are_resampled_on_request_and_said(pair, method: str, caplog) -> None:
     for make, zoom, why in ((other_crs, 2, "its CRS is"), (odd_ratio, 2, "no whole number")):
         out = sharpened(method, pair["hs"], make(pair), resample=True)
@@ -145,7 +147,7 @@ def test_one_band_and_a_flat_pan(pair, method: str, caplog) -> None:
         np.testing.assert_allclose(without.values, plain.values, atol=centres)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MOST)
 def test_empty_tiles_stay_empty_and_touch_no_other(pair, method: str) -> None:
     holed = pair["hs"].copy(deep=True)
     holed.values[:, :, :6] = np.nan
@@ -153,7 +155,7 @@ def test_empty_tiles_stay_empty_and_touch_no_other(pair, method: str) -> None:
     assert np.isnan(out[:, :, : 6 * RATIO]).all() and np.isfinite(out[:, :, 6 * RATIO :]).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MOST)
 def test_a_pan_that_covers_less_cuts_the_cube_and_a_guide_does_not(pair, method: str) -> None:
     small = pair["pan"].isel(y=slice(5, None), x=slice(0, 41))
     out = sharpened(method, pair["hs"], small)
@@ -165,7 +167,7 @@ def test_a_pan_that_covers_less_cuts_the_cube_and_a_guide_does_not(pair, method:
     assert (float(out["cube"]["x"][0]), float(out["cube"]["y"][0])) == (4e5 + 5, 5e6 - 65)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MOST)
 def test_bad_bands_come_back_empty_and_said(pair, method: str) -> None:
     cube = pair["hs"].assign_coords(good=("band", [True, False, True, True]))
     sees = {"guides": pair["pan"]} if method == "guided" else {"pan": pair["pan"]}
