@@ -37,6 +37,8 @@ _PUBLIC = {
     "unmix": "torchspectral.unmixing.base:unmix",
     "endmembers": "torchspectral.unmixing.base:endmembers",
     "restore": "torchspectral.restoration.base:restore",
+    "noise": "torchspectral.restoration.noise:noise",
+    "superres": "torchspectral.superresolution.base:superres",
     "classify": "torchspectral.classification.base:classify",
     "train": "torchspectral.learn.train:train",
     "coregister": "torchspectral.geo:coregister",

@@ -73,7 +73,22 @@ def _z_pnn(bands: int) -> dict[str, Any]:
     return dict(PNN(bands).state_dict())
 
 
+def _essaformer(bands: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    return dict(ts.create_model("essaformer", bands=bands, dim=8, scale=2).state_dict())
+
+
+def _spectral_mixup(bands: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    made = ts.create_model("spectral-mixup", bands=bands, n_subs=4, n_ovls=1, n_feats=16, scale=2)
+    return dict(made.state_dict())
+
+
 SPECIAL: dict[tuple[str, str], Special] = {
+    ("superresolution", "essaformer"): Special({"scale": 2, "gain": 1.0}, _essaformer),
+    ("superresolution", "spectral-mixup"): Special(
+        {"scale": 2, "gain": 1.0, "n_ovls": 1, "tile": 16, "overlap": 4}, _spectral_mixup
+    ),
     ("sharpening", "z-pnn"): Special(settings={"epochs": 3}, state=_z_pnn),
     ("sharpening", "z-pnn-scratch"): Special(settings={"epochs": 3}),
     ("sharpening", "r-pnn"): Special(settings={"first_iterations": 2, "most_iterations": 2}, state=_r_pnn),

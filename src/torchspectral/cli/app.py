@@ -25,6 +25,8 @@ VERBS = {
     "score": "score",
     "sharpen": "sharpen",
     "restore": "restore",
+    "noise": "noise",
+    "superres": "superres",
     "unmix": "unmix",
     "endmembers": "endmembers",
     "classify": "classify",

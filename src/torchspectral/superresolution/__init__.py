@@ -7,6 +7,11 @@ from typing import Any
 from torchspectral.lazy import lookup
 
 _PUBLIC = {
+    "superres": "base",
+    "Interpolation": "interpolation",
+    "ESSAformer": "essaformer.method",
+    "SpectralMixup": "spectral_mixup.method",
+    "quality": "protocol",
     "consistency": "protocol",
     "degrade": "protocol",
     "chikusei_parts": "protocol",

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from torchspectral.errors import BadSettings
 from torchspectral.superresolution.convolution import conv3
-from torchspectral.superresolution.spectral_mixup.groups import gather_groups, mean_of_groups, starts_of
+from torchspectral.superresolution.groups import gather_groups, mean_of_groups, starts_of
 
 PSEUDO_COLOURS = 8
 

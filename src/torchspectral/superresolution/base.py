@@ -1,0 +1,183 @@
+"""Super-resolution of a single hyperspectral image: the task.
+
+Roles
+    ``cube``: the image, any quantity. There is no second image: for one with a finer companion see sharpening.
+Grid
+    The output has the lead's ground and `scale` times its pixels on each side; the corner stays where it is and pixels
+    are footprints (MATLAB's ``imresize`` convention), so that degrading the output leads back to the input.
+Output
+    ``cube``: all bands of the input; bands that are not worked on (marked bad) are NaN. Nodata pixels stay nodata, all
+    scale x scale of each.
+Truth
+    None exists for a real scene: the report says how far the output, degraded, is from the input (`consistency`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from torchspectral.cube import check_cube
+from torchspectral.errors import BadSettings, BadWeights, MissingWeights
+from torchspectral.log import Progress, no_progress
+from torchspectral.result import Report, Result
+
+ROOM = "superresolution"
+DEFAULT = "interpolation"
+
+
+def superres(
+    cube: xr.DataArray,
+    *,
+    scale: int | None = None,
+    method: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
+    state: Mapping[str, Any] | None = None,
+    check: bool = True,
+    out: Path | str | None = None,
+    progress: Progress = no_progress,
+    **options: Any,
+) -> Result:
+    """Super-resolve a scene from itself alone.
+
+    Parameters
+    ----------
+    cube : DataArray, dims (band, y, x)
+        Lazy cubes are streamed.
+    scale : int, optional
+        Output pixels for each of the scene's, on each side; that of the weights by default, else 4.
+    method : str, optional
+        A card of the room, see ``methods("superresolution")``; by default the one that the weights are for, and
+        "interpolation" without weights.
+    settings : mapping, optional
+        Fields of the method's settings; `scale` may stand there too.
+    weights : path or str, optional
+        Of a trained network.
+    state : mapping, optional
+        What an earlier run learned (weights, and the sums of the scene where the method gathers them).
+    check : bool
+        Degrade the result afterwards and tell how far it is from the scene: figures ``consistency_psnr`` [dB] and
+        ``consistency_sam`` [deg].
+    out : path, optional
+        File for the cube, or folder.
+    progress : callable
+        See `log.Progress`.
+    **options
+        Fields of `engine.RunOptions`: bands, mask, seed, device, workers, tile, overwrite, resume, resample, ...
+
+    Returns
+    -------
+    Result
+        ``cube``.
+
+    Raises
+    ------
+    BandMismatch, BadInput, BadSettings, MissingWeights, BadWeights, UnknownName, TooLarge
+
+    Examples
+    --------
+    >>> import torchspectral as ts
+    >>> fine = ts.superres(ts.open("scene.tif"), scale=4, weights="run/", out="fine.tif")  # doctest: +SKIP
+    """
+    from torchspectral import registry
+    from torchspectral.engine import RunOptions, run
+
+    if weights is not None and state is not None:
+        raise BadSettings("got weights and a state, expected one of them")
+    cube = check_cube(cube)
+    values = dict(settings or {})
+    if scale is not None:
+        if values.get("scale", scale) != scale:
+            raise BadSettings(f"got scale={scale} and scale={values['scale']} in the settings, expected one of them")
+        values["scale"] = scale
+    method = method or method_of(weights)
+    card = registry.card(ROOM, method)
+    chosen = RunOptions.make(options)
+    given: Any = dict(state) if state is not None else None
+    notes: list[str] = []
+    if "weights" in card.needs and given is None:
+        given, cube, values, notes = _trained(card.name, weights or card.weights, cube, values, options)
+    elif weights is not None:
+        raise BadSettings(f"method {method} has no weights: leave weights= out")
+    made = registry.create(ROOM, card.name, values)
+
+    def tell(report: Report) -> None:
+        report.resampled += notes
+        if "band_groups" in report.figures:
+            report.notes.append(
+                f"the network has fewer bands than the scene: {report.figures['band_groups']} overlapping groups of "
+                "neighbouring bands were worked on, each for itself"
+            )
+
+    result = run(made, {"cube": cube}, out=out, options=chosen, state=given, progress=progress, tell=tell)
+    if check and "cube" in result:
+        from torchspectral.errors import BadInput
+        from torchspectral.superresolution.protocol import consistency
+
+        try:
+            found = consistency(cube, result["cube"])
+            result.report.figures |= {f"consistency_{name}": value for name, value in found.items()}
+        except BadInput:
+            result.report.notes.append("too few valid pixels to degrade the result and compare it with the scene")
+    return result
+
+
+def method_of(weights: str | Path | None) -> str:
+    """The method that weights are for."""
+    if weights is None:
+        return DEFAULT
+    from torchspectral import registry
+    from torchspectral.weights import load
+
+    loaded = load(weights)
+    names = [card.name for card in registry.methods(ROOM) if "weights" in card.needs]
+    for name in names:
+        if loaded.card.model == name or loaded.card.model.startswith(f"{name}-"):
+            return name
+    raise BadSettings(
+        f"weights {loaded.card.name} do not say what network they are for: give method=, one of {', '.join(names)}"
+    )
+
+
+def _trained(
+    method: str, weights: str | Path | None, cube: xr.DataArray, settings: dict[str, Any], options: Mapping[str, Any]
+) -> tuple[Any, xr.DataArray, dict[str, Any], list[str]]:
+    """Weights for a scene: loaded, held against its bands and the scale asked for, what they know in the settings."""
+    from torchspectral import registry
+    from torchspectral.engine.roles import choose_bands
+    from torchspectral.weights import check_fit, load
+
+    if not weights:
+        raise MissingWeights(
+            f"{method} needs trained weights: give weights=FILE or a name of `torchspectral weights list`, or train: "
+            f"torchspectral train superres --method {method} --data SCENES -o RUN"
+        )
+    loaded = load(weights)
+    card = loaded.card
+    if card.model and card.model != method and not card.model.startswith(f"{method}-"):
+        raise BadWeights(f"weights {card.name} are for {card.model}, expected weights of {method}")
+    cls = registry.load_target(registry.card(ROOM, method).target)
+    fields = cls.Settings.model_fields
+    for name, value in card.constructor.items():
+        if name in fields and name != "scale":
+            settings.setdefault(name, value)
+    own = cls.arguments(loaded.state, cls.Settings.make({k: v for k, v in settings.items() if k in fields}))
+    if settings.setdefault("scale", own["scale"]) != own["scale"]:
+        raise BadSettings(
+            f"weights {card.name} enlarge {own['scale']} times and scale={settings['scale']} was asked for: leave scale "
+            "out, or take weights for that scale"
+        )
+    if "gain" not in settings and card.scale.rule == "fixed":
+        if isinstance(card.scale.gain, list):
+            raise BadWeights(f"weights {card.name}: {method} works with one fixed gain, the card says {card.scale}")
+        settings["gain"] = card.scale.gain
+    notes: list[str] = []
+    if not settings.get("band_groups"):
+        chosen = choose_bands(cube, options.get("bands", "good"), Report())
+        fitted, notes = check_fit(card, cube.isel(band=chosen), resample=bool(options.get("resample", False)))
+        cube = fitted if notes else cube
+    return loaded, cube, settings, notes
