@@ -56,6 +56,11 @@ def test_open_and_convert() -> None:
 def test_sharpen() -> None:
     left = run("sharpen")
     assert left["table"].loc["bt-h", "ERGAS"] < left["table"].loc["exp", "ERGAS"]
+    others = left["table"].drop("guided")
+    assert left["table"].loc["guided", "ERGAS"] < others["ERGAS"].min()
+    np.testing.assert_allclose(
+        [left["guided"].report.figures[f"shift_{n}"] for n in ("rows", "cols")], [0.9, -0.6], atol=0.02
+    )
     assert left["written"].primary.shape == left["pair"]["truth"].shape
     np.testing.assert_allclose(left["written"].primary.values, left["fused"]["bt-h"].values, rtol=1e-6)
 
