@@ -149,7 +149,9 @@ class TorchDraw(NumpyDraw):
 
         self.generator = generator
         self.device = torch.device(device) if generator is None else generator.device
-        seed = torch.randint(0, 2**31 - 1, (2,), generator=generator, device=self.device).tolist()
+        # Without a generator the host's own is asked: it needs no wait for the device.
+        where = self.device if generator is not None else "cpu"
+        seed = torch.randint(0, 2**31 - 1, (2,), generator=generator, device=where).tolist()
         super().__init__(seed)
 
     def normal(self, size: tuple[int, int, int], bands: Sequence[int] | None = None, part: int = 0) -> Any:

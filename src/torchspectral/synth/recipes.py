@@ -47,7 +47,7 @@ class Degraded:
     ----------
     values : ndarray or Tensor, shape (band, y, x)
     mask : ndarray of uint8, shape (band, y, x)
-        Bits `steps.REMOVED`, `STRIPE`, `IMPULSE`; zeros where nothing is marked.
+        Bits `steps.REMOVED`, `STRIPE`, `IMPULSE`; zeros where nothing is marked. Of tensors none is made: all zeros.
     facts : Facts
         What was done to each band, and the numbers that were drawn.
     """
@@ -105,7 +105,7 @@ def degrade_array(
         draw = TorchDraw(generator)
     block = values.astype(np.float64 if draw.legacy or values.dtype == np.float64 else np.float32) if array else values
     facts = Facts(wavelength=wavelength, cirrus=cirrus)
-    mask: np.ndarray | None = np.zeros(tuple(values.shape), dtype=np.uint8)
+    mask = np.zeros(tuple(values.shape), dtype=np.uint8) if array else None
     kind = block.dtype
     for step in made.steps:
         now = block

@@ -1,0 +1,154 @@
+"""Training of the restoration networks: schedules, rounds of noise, bit-equal resumption, gains on held-out ground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import torchspectral as ts
+from torchspectral.errors import BadSettings, BandMismatch, Interrupted, MissingMetadata, UnknownName
+from torchspectral.learn import lightning_parts
+from torchspectral.learn.train import find_recipe
+from torchspectral.restoration.training import SIGMAS, recipe
+from torchspectral.synth import mixed_scene
+
+
+def cube(bands: int = 6, side: int = 48, seed: int = 0, quantity: str = "reflectance"):
+    made = mixed_scene(bands, side, side, seed=seed, snr=None)
+    values = made.values if quantity == "reflectance" else (made.values * 4000).astype(np.uint16)
+    return ts.make_cube(values, wavelength=made.wavelength, quantity=quantity)
+
+
+SMALL = {"patch": 16, "stride": 12, "batch": 2, "validate_every": 4, "checkpoint_every": 2, "split": "random"}
+
+
+def test_rates_are_the_papers() -> None:
+    made = recipe("hsdt-m", {"steps": 8000})  # 100 steps stand for an epoch
+    got = [made.rate(100 * epoch + 50) * 1e-3 for epoch in (0, 19, 20, 29, 31, 44, 45, 55, 60, 65, 75, 79)]
+    np.testing.assert_allclose(got, [1e-3, 1e-3, 1e-4, 1e-4, 1e-3, 1e-3, 1e-4, 5e-5, 1e-5, 5e-6, 1e-6, 1e-6])
+    assert made.rate(3000) == pytest.approx(0.01) and made.rate(3050) == pytest.approx(0.51)
+    man = recipe("man-m", {"steps": 8000})
+    np.testing.assert_allclose([man.rate(50), man.rate(150), man.rate(3150)], [1, 0.5, 0.5])
+    second = recipe("hsdt-m", {"steps": 4000, "noise": "icvl-complex"})
+    np.testing.assert_allclose([second.rate(s) * 1e-3 for s in (500, 1050, 1550, 2050, 3900)],
+                               [1e-3, 5e-4, 1e-4, 5e-5, 1e-5])  # fmt: skip
+    mp = recipe("mp-hsir-natural", {"steps": 1000})
+    assert mp.rate(0) < 0.02 and mp.rate(100) == pytest.approx(1) and mp.rate(1000) * 2e-4 == pytest.approx(1e-6)
+
+
+def test_blind_training_goes_round_and_begins_at_fifty() -> None:
+    made = recipe("man-s", {"steps": 80})
+    made.prepare([cube()])
+    clean = torch.zeros(8, 6, 64, 64)
+    _, _, facts = made.degraded(clean, 0, torch.Generator().manual_seed(0), step=40)
+    assert [f["sigma"] for f in facts] == [*SIGMAS, *SIGMAS]
+    noisy, _, facts = made.degraded(clean, 0, torch.Generator().manual_seed(0), step=10)
+    assert {f["sigma"] for f in facts} == {50} and float(noisy.std()) * 255 == pytest.approx(50, rel=0.05)
+    rounds = recipe("man-s", {"noise": "icvl-complex"})
+    names = [[type(s).__name__ for s in one.steps][-1] for one in rounds.degradations[0]]
+    assert names == ["BandGaussian", "Impulses", "Stripes", "DeadLines"]
+    assert rounds.card()["noise"] == (10, 70) and recipe("man-s", {"noise": "gaussian:30"}).noise_range() == (30, 30)
+
+
+@pytest.mark.parametrize("method", ["hsdt-4", "hsdt-pnp", "man-s", "man-v1-s", "mp-hsir-s"])
+def test_every_family_takes_a_step(method: str) -> None:
+    side = 32 if method.startswith("mp") else 16
+    made = recipe(method, {"patch": side, "batch": 2})
+    made.prepare([cube()])
+    network = made.build()
+    target = torch.from_numpy(made.pairs(cube(side=side))["target"])[None].repeat(2, 1, 1, 1)
+    loss = made.loss(network, {"target": target})
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters())
+    network.eval()
+    with torch.no_grad():
+        figures = made.validate(network, {"target": target})
+        assert figures == made.validate(network, {"target": target})
+    assert set(figures) == {"loss", "psnr", "psnr_input", "sam"}
+
+
+def test_values_are_scaled_scene_by_scene(tmp_path: Path) -> None:
+    dark, light = cube(quantity="dn"), cube(seed=1, quantity="dn") * 2
+    for name, one in (("dark", dark), ("light", light)):
+        ts.save(one.assign_attrs(dark.attrs), tmp_path / f"{name}.tif")
+    scenes = [ts.open(tmp_path / f"{name}.tif") for name in ("dark", "light")]
+    for scale, low in (("auto", None), ("range", 0.0)):
+        made = recipe("man-s", {"scale": scale})
+        made.prepare(scenes)
+        for scene in scenes:
+            values = made.pairs(scene.load())["target"]
+            assert values.max() == pytest.approx(1) and (low is None or values.min() == pytest.approx(0))
+    assert made.card()["scale"]["rule"] == "max"
+    plain = recipe("man-s")
+    plain.prepare([cube()])
+    np.testing.assert_array_equal(plain.pairs(cube())["target"], cube().values)
+
+
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    settings = {**SMALL, "noise": "gaussian:blind", "steps": 8}
+    data = [cube(side=40)]
+    ts.train("restore", "hsdt-4", data, out=tmp_path / "whole", settings=settings, device="cpu")
+
+    after = lightning_parts.Keeper.on_train_batch_end
+
+    def watched(self, trainer, module, *rest):
+        if module.done == 4:
+            self.asked = True
+        return after(self, trainer, module, *rest)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted, match="continue with"):
+        patch.setattr(lightning_parts.Keeper, "on_train_batch_end", watched)
+        ts.train("restore", "hsdt-4", data, out=tmp_path / "parts", settings=settings, device="cpu")
+    ts.train("restore", "hsdt-4", data, out=tmp_path / "parts", settings=settings, device="cpu", resume=True)
+    one, two = (torch.load(tmp_path / n / "checkpoints/last.pt", weights_only=True) for n in ("whole", "parts"))
+    assert one["step"] == two["step"] == 8
+    for key, value in one["model"].items():
+        assert torch.equal(value, two["model"][key]), key
+
+
+def test_a_short_training_removes_noise_and_is_a_set_of_weights(tmp_path: Path) -> None:
+    settings = {**SMALL, "noise": "gaussian:70", "steps": 30, "validate_every": 30, "decay": "constant",
+                "learning_rate": 3e-3, "batch": 2, "stages": False}  # fmt: skip
+    result = ts.train("restore", "man-s", [cube(6, 40)], out=tmp_path / "run", settings=settings, device="cpu")
+    figures = result["curves"].iloc[-1]
+    assert figures["held_out_psnr"] > figures["held_out_psnr_input"] + 1
+    from torchspectral.weights import load
+
+    card = load(tmp_path / "run").card
+    assert card.model == "man-s" and card.noise == (70, 70) and card.wavelengths == "any"
+    more = recipe("man-s", {"start": str(tmp_path / "run"), "noise": "icvl-complex"})
+    more.prepare([cube(6, 40)])
+    begun = more.build().state_dict()
+    for key, value in result["network"].state_dict().items():
+        assert torch.equal(begun[key], value)
+
+
+def test_bf16_stays_finite(tmp_path: Path) -> None:
+    settings = {**SMALL, "steps": 2, "precision": "bf16-mixed"}
+    result = ts.train("restore", "man-s", [cube()], out=tmp_path / "run", settings=settings, device="cpu")
+    assert np.isfinite(result["curves"]["train_loss"]).all()
+
+
+def test_what_cannot_be_trained_is_refused() -> None:
+    with pytest.raises(UnknownName, match="did you mean hsdt-m"):
+        find_recipe("restore", "hsdt-mm")
+    with pytest.raises(UnknownName, match="did you mean haze"):
+        recipe("mp-hsir-s", {"noise": "hazy"})
+    with pytest.raises(UnknownName, match="no task 'haze'"):
+        recipe("mp-hsir-natural", {"noise": "haze"})
+    with pytest.raises(BadSettings, match="keeps the size"):
+        recipe("man-s", {"noise": "imresize:2"})
+    with pytest.raises(BadSettings, match="patch"):
+        recipe("man-s", {"patch": 20})
+    with pytest.raises(BadSettings, match="level the network is told"):
+        recipe("hsdt-pnp", {"noise": "noniid"})
+    with pytest.raises(BandMismatch, match="one quantity"):
+        recipe("man-s").prepare([cube(), cube(quantity="dn")])
+    bare = cube()
+    bare["wavelength"] = ("band", np.full(6, np.nan))
+    with pytest.raises(MissingMetadata, match="haze"):
+        recipe("mp-hsir-s").prepare([bare])
