@@ -1,0 +1,188 @@
+"""How the networks of this room are trained: on scenes whose resolution is taken away bicubically.
+
+The papers' schedules are in epochs of patch lists; here they are in optimiser steps. ESSAformer's authors published no
+training: its recipe is ours, after that of SSPSR, whose framework they name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+
+from torchspectral.cube import nodata_mask
+from torchspectral.errors import BadSettings, BandMismatch, UnknownName, closest
+from torchspectral.learn.recipe import Batch, Recipe, Scene, TrainingSettings, common_bands
+from torchspectral.ops.resize import imresize
+from torchspectral.settings import setting
+
+STRIP = 64
+
+
+class SuperResolutionTraining(TrainingSettings):
+    """Settings that the training of every network of the room has."""
+
+    batch: int = setting(8, "patches in a step, over all devices", ge=1)
+    patch: int = setting(64, "side of a square patch on the fine grid, a multiple of the scale", unit="pixel", ge=4)
+    learning_rate: float = setting(1e-4, "learning rate", gt=0)
+    scale: int = setting(4, "how many times finer the output is", ge=2)
+    gain: float = setting(
+        0.0, "values are divided by it; 0: 1 for reflectance, else the largest value of the scenes", ge=0
+    )
+
+
+class SuperResolutionRecipe(Recipe):
+    """A network on pairs of a scene and its bicubically degraded copy.
+
+    Roles: ``target`` (the scene), ``low`` (degraded as MATLAB's ``imresize`` does), ``upsampled`` (enlarged again).
+    """
+
+    Settings: ClassVar[type[TrainingSettings]] = SuperResolutionTraining
+    room: ClassVar[str] = "superresolution"
+    scaled: ClassVar[tuple[str, ...]] = ("target", "low", "upsampled")
+    monitor: ClassVar[str] = "psnr"
+    mode: ClassVar[str] = "max"
+
+    def __init__(self, settings: TrainingSettings | None = None) -> None:
+        super().__init__(settings)
+        self.multiple = self.settings.scale
+        self.reach = 5 * self.settings.scale
+        self.wavelength = np.zeros(0)
+        self.index = np.zeros(0, dtype=np.int64)
+        self.quantity = "dn"
+        self.gain = float(self.settings.gain) or 1.0
+
+    def prepare(self, scenes: Sequence[Scene]) -> None:
+        """Common bands, quantity and gain of the scenes.
+
+        Raises
+        ------
+        BandMismatch
+            Bands or quantities differ.
+        """
+        self.wavelength, self.index = common_bands(scenes)
+        cubes = [scene["cube"] if isinstance(scene, xr.Dataset) else scene for scene in scenes]
+        quantities = {str(cube.attrs.get("quantity", "dn")) for cube in cubes}
+        if len(quantities) > 1:
+            raise BandMismatch(
+                f"got scenes of {' and '.join(sorted(quantities))}, expected one quantity in all of them"
+            )
+        self.quantity = quantities.pop()
+        if not self.settings.gain:
+            known = self.quantity == "reflectance"
+            self.gain = 1.0 if known else max(peak(cube.isel(band=self.index)) for cube in cubes)
+
+    def pairs(self, scene: Scene) -> dict[str, np.ndarray]:
+        """Truth, degraded and enlarged image."""
+        cube = scene["cube"] if isinstance(scene, xr.Dataset) else scene
+        cube = cube.isel(band=self.index)
+        rows, cols = (cube.sizes[d] // self.multiple * self.multiple for d in ("y", "x"))
+        values = cube.where(~nodata_mask(cube)).values[:, :rows, :cols] / self.gain
+        target = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+        low = imresize(target, 1 / self.multiple)
+        return {"target": target.numpy(), "low": low.numpy(), "upsampled": imresize(low, self.multiple).numpy()}
+
+    def predict(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """The network's output for a batch."""
+        raise NotImplementedError
+
+    def validate(self, model: torch.nn.Module, batch: Batch) -> dict[str, float]:
+        """Mean absolute difference, PSNR and spectral angle, and the PSNR of bicubic interpolation to beat."""
+        from torchspectral.metrics import MPSNR, SAM
+
+        out = self.predict(model, batch)
+        psnr, plain, angle = MPSNR(1.0, cap=100.0), MPSNR(1.0, cap=100.0), SAM()
+        for made, up, truth in zip(out, batch["upsampled"], batch["target"], strict=True):
+            psnr.update(made, truth)
+            plain.update(up, truth)
+            angle.update(made, truth)
+        loss = float((out - batch["target"]).abs().mean())
+        return {"loss": loss, "psnr": psnr.compute(), "psnr_bicubic": plain.compute(), "sam": angle.compute()}
+
+    def card(self) -> dict[str, Any]:
+        """Bands, scale and ratio."""
+        known = bool(np.isfinite(self.wavelength).all()) and self.wavelength.size > 0
+        return {
+            "quantity": self.quantity,
+            "wavelengths": [float(w) for w in self.wavelength] if known else "any",
+            "scale": {"rule": "fixed", "gain": self.gain, "offset": 0.0},
+            "ratio": self.multiple,
+            "preprocessing": f"scenes degraded bicubically, antialiased, by {self.multiple}; divided by {self.gain:g}",
+        }
+
+
+def peak(cube: xr.DataArray) -> float:
+    """Largest valid value of a cube, read in strips; 1 where there is none above zero."""
+    best = 0.0
+    for top in range(0, cube.sizes["y"], STRIP):
+        part = cube.isel(y=slice(top, top + STRIP))
+        values = part.where(~nodata_mask(part)).values
+        if np.isfinite(values).any():
+            best = max(best, float(np.nanmax(values)))
+    return best or 1.0
+
+
+class ESSAformerTraining(SuperResolutionTraining):
+    """Settings of the training of ESSAformer; none were published."""
+
+    dim: int = setting(256, "channels", ge=1)
+    dropout: float = setting(0.2, "share of channels that is dropped, three times a refinement", ge=0, lt=1)
+    residual: Literal["none", "bicubic"] = setting("none", "what the network's output is added to; published: none")
+    tv_weight: float = setting(0.0, "weight of the total variation over space and bands; SSPSR: 0.001", ge=0)
+
+
+class ESSAformerRecipe(SuperResolutionRecipe):
+    """ESSAformer: mean absolute difference."""
+
+    Settings: ClassVar[type[TrainingSettings]] = ESSAformerTraining
+    method: ClassVar[str] = "essaformer"
+    model: ClassVar[str] = "essaformer"
+
+    def model_arguments(self) -> dict[str, Any]:
+        """Bands, width and scale."""
+        s = self.settings
+        return {
+            "bands": len(self.index),
+            "dim": s.dim,
+            "scale": s.scale,
+            "dropout": s.dropout,
+            "residual": s.residual,
+        }
+
+    def predict(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """The network's output for a batch."""
+        out: torch.Tensor = model(batch["low"])
+        return out
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Mean absolute difference, and the variation where it is asked for."""
+        from torchspectral.superresolution.spectral_mixup.losses import tv_spatial, tv_spectral
+
+        out = self.predict(model, batch)
+        loss = (out - batch["target"]).abs().mean()
+        weight = self.settings.tv_weight
+        return loss + tv_spatial(out, weight) + tv_spectral(out, weight) if weight else loss
+
+
+def recipe(method: str, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """Recipe of a method of this room.
+
+    Raises
+    ------
+    UnknownName
+        The method is not trained.
+    BadSettings
+    """
+    from torchspectral.superresolution.spectral_mixup.training import SpectralMixupRecipe
+
+    known: dict[str, type[Recipe]] = {r.method: r for r in (ESSAformerRecipe, SpectralMixupRecipe)}
+    cls = known.get(method)
+    if cls is None:
+        raise UnknownName(f"no training for method {method!r} in superresolution: {closest(method, tuple(known))}")
+    made = cls(cls.Settings.make(dict(settings or {})))
+    if made.settings.patch % made.settings.scale:
+        raise BadSettings(f"got patches of {made.settings.patch} pixels, expected a multiple of the scale")
+    return made
