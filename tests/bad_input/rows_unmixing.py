@@ -87,7 +87,7 @@ ROWS = [
         "have 5 bands and the cube 8",
     ),
     Row("state-of-words", lambda tmp: ts.unmix(cube(), state={"endmembers": "soil"}), BadInput, "of type str"),
-    Row("mnf-state", lambda tmp: ts.restore(cube(), state={"mean": 3}), BadInput, "the state has no forward"),
+    Row("mnf-state", lambda tmp: ts.restore(cube(), method="mnf", state={"mean": 3}), BadInput, "the state has no forward"),
     Row("sam-state", lambda tmp: ts.classify(cube(), state={"means": 3}), BadInput, "references"),
     Row("sam-of-nothing", lambda tmp: ts.classify(cube()), BadSettings, "exactly one"),
     Row("sam-no-labels", lambda tmp: ts.classify(cube(), labels=labels(0)), BadInput, "no labelled pixel"),
@@ -100,14 +100,14 @@ ROWS = [
         BadSettings,
         "max_angle=-1",
     ),
-    Row("mnf-constant", lambda tmp: ts.restore(flat(3)), BadInput, "all valid pixels are equal"),
+    Row("mnf-constant", lambda tmp: ts.restore(flat(3), method="mnf"), BadInput, "all valid pixels are equal"),
     Row(
         "mnf-components",
-        lambda tmp: ts.restore(cube(), settings={"components": 9}),
+        lambda tmp: ts.restore(cube(), method="mnf", settings={"components": 9}),
         BadInput,
         "only 8 bands vary",
     ),
-    Row("mnf-one-pixel", lambda tmp: ts.restore(cube(8, 1, 1)), BadInput, "got 1 valid pixels"),
+    Row("mnf-one-pixel", lambda tmp: ts.restore(cube(8, 1, 1), method="mnf"), BadInput, "got 1 valid pixels"),
 ]
 
 
@@ -143,10 +143,10 @@ ROWS += [
     ),
     Row(
         "cli-mnf-components",
-        lambda tmp: ts.restore(ts.open(tmp / "scene.tif"), settings={"components": 40}, out=tmp / "clean.tif"),
+        lambda tmp: ts.restore(ts.open(tmp / "scene.tif"), method="mnf", settings={"components": 40}, out=tmp / "c.tif"),
         BadInput,
         "only 8 bands vary",
-        cli=lambda tmp: ["restore", tmp / "scene.tif", "-o", tmp / "clean.tif", "--set", "components=40"],
+        cli=lambda tmp: ["restore", tmp / "scene.tif", "-o", tmp / "c.tif", "-m", "mnf", "--set", "components=40"],
         prepare=_scene,
     ),
 ]

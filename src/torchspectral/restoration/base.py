@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from torchspectral.cube import check_cube
-from torchspectral.errors import BadCube, BadInput, BadSettings
+from torchspectral.errors import BadCube, BadInput, BadSettings, BadWeights
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.result import Result
 
@@ -25,22 +25,26 @@ STRIP_BYTES = 64 << 20
 def restore(
     cube: xr.DataArray,
     *,
-    method: str = "mnf",
+    method: str | None = None,
     settings: Mapping[str, Any] | None = None,
     weights: str | Path | None = None,
     state: Mapping[str, Any] | None = None,
     out: Path | str | None = None,
+    residual: Path | str | None = None,
+    weak_target: Any = None,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Result:
-    """Restore a noisy scene.
+    """Restore a noisy scene; without a method, nothing about its noise need be known.
 
     Parameters
     ----------
     cube : DataArray, dims (band, y, x)
         Lazy cubes are streamed.
-    method : str
-        A card of the room, see ``methods("restoration")``.
+    method : str, optional
+        A card of the room, see ``methods("restoration")``. By default "fast-eigen", which estimates the noise and takes
+        its robust form where outliers, stripes or dead columns stand out; "wavelet" where there are too few bands or
+        pixels to tell signal from noise across bands. The report says what was chosen and why.
     settings : mapping, optional
         Fields of the method's settings.
     weights : str or path, optional
@@ -49,14 +53,20 @@ def restore(
         What an earlier fit found; the scene is then not fitted.
     out : path, optional
         File for the cube, or folder (existing, or a name that ends in "/") for all values.
+    residual : path, optional
+        File for what was removed, before less after.
+    weak_target : bool or array_like of shape (band,), optional
+        Test how much of a rare, weak target survives (True: of a narrow feature; else of this spectrum): the report
+        says which share of its matched-filter SNR is kept, and warns below 80 %.
     **options
         Fields of `engine.RunOptions`.
 
     Returns
     -------
     Result
-        ``cube``, further values of the method ("mnf": the table ``bands`` with noise and SNR before and after, and
-        the root mean square of what was removed).
+        ``cube`` and further values of the method ("mnf": the table ``bands`` with noise and SNR before and after, and
+        the root mean square of what was removed). Without a method, or with `residual`, also ``account``, the table of
+        `compare`, and in the report the mean spectral angle between before and after and the bands that changed.
 
     Raises
     ------
@@ -65,26 +75,114 @@ def restore(
     Examples
     --------
     >>> import torchspectral as ts
-    >>> clean = ts.restore(ts.open("scene.tif"), method="mnf", settings={"components": 12})  # doctest: +SKIP
+    >>> clean = ts.restore(ts.open("scene.tif"), residual="removed.tif")  # doctest: +SKIP
     """
     from torchspectral import registry
     from torchspectral.engine import RunOptions, run
 
+    cube = check_cube(cube)
+    reasons: list[str] = []
+    blind = method is None
+    if method is None:
+        method, reasons = choose(cube, options.get("bands", "good"))
     card = registry.card(ROOM, method)
-    known = dict(state) if state is not None else None
-    if weights is not None:
-        if known is not None:
-            raise BadSettings("got weights and a state, expected one of them")
+    cube, values, notes = check_cube(cube), dict(settings or {}), list[str]()
+    known: Any = dict(state) if state is not None else None
+    if weights is not None and known is not None:
+        raise BadSettings("got weights and a state, expected one of them")
+    if "weights" in card.needs and known is None:
+        known, cube, values, notes = _trained(card, weights, cube, values, options)
+    elif weights is not None:
         from torchspectral.weights import load
 
         known = dict(load(weights).state)
-    made = registry.create(ROOM, card.name, dict(settings or {}))
+    made = registry.create(ROOM, card.name, values)
     missing = [key for key in getattr(made, "state_keys", ()) if known is not None and key not in known]
     if missing:
         raise BadInput(f"the state has no {', '.join(missing)}: expected what an earlier fit of {method} found")
-    return run(
-        made, {"cube": check_cube(cube)}, out=out, options=RunOptions.make(options), state=known, progress=progress
-    )
+    result = run(made, {"cube": cube}, out=out, options=RunOptions.make(options), state=known, progress=progress)
+    result.report.resampled += notes
+    result.report.notes += reasons
+    if blind and result.report.figures.get("robust"):
+        result.report.notes.append("outliers, stripes or dead columns stand out: the robust form was taken")
+    _add_account(result, cube, made, known, blind, residual, weak_target, options, progress)
+    return result
+
+
+def choose(cube: xr.DataArray, bands: Any = "good") -> tuple[str, list[str]]:
+    """Method for a scene of which nothing is known, and why."""
+    count = cube.sizes["band"]
+    if bands == "good" and "good" in cube.coords:
+        count = int(cube["good"].values.sum())
+    elif not isinstance(bands, str):
+        count = len(bands)
+    pixels = cube.sizes["y"] * cube.sizes["x"]
+    if count < 3 or pixels < 2 * count:
+        return "wavelet", [
+            f"wavelet was chosen: {count} bands and {pixels} pixels are too few to tell signal from noise across bands"
+        ]
+    return "fast-eigen", [f"fast-eigen was chosen: {count} bands tell the noise of each other, whatever its level"]
+
+
+def _add_account(
+    result: Result,
+    cube: xr.DataArray,
+    made: Any,
+    known: Any,
+    blind: bool,
+    residual: Path | str | None,
+    weak_target: Any,
+    options: Mapping[str, Any],
+    progress: Progress,
+) -> None:
+    from torchspectral.engine import RunOptions, run
+
+    if not blind and residual is None and weak_target is None:
+        return
+    from torchspectral.restoration import account
+
+    table, figures = account.account(cube, result["cube"], progress=progress)
+    result.values_by_name["account"] = table
+    if residual is not None:
+        from torchspectral.io import save
+
+        made_file = save(account.residual(cube, result["cube"]), residual, overwrite=bool(options.get("overwrite")))
+        result.paths["residual"] = str(made_file)
+    if weak_target is not None and weak_target is not False:
+        same = {k: v for k, v in options.items() if k in ("bands", "seed", "device")}
+
+        def again(part: xr.DataArray) -> xr.DataArray:
+            fresh = type(made)(made.settings)
+            return run(fresh, {"cube": part}, options=RunOptions.make(same), state=known)["cube"]
+
+        spectrum = None if weak_target is True else weak_target
+        figures |= account.weak_target(cube, again, spectrum=spectrum, seed=int(options.get("seed", 0)))
+    result.report.figures.update(figures)
+    result.report.notes += account.notes_of(figures)
+
+
+def _trained(
+    card: Any, weights: str | Path | None, cube: xr.DataArray, settings: dict[str, Any], options: Mapping[str, Any]
+) -> tuple[Any, xr.DataArray, dict[str, Any], list[str]]:
+    """Weights for a scene; the settings that they decide, where the user said nothing else; what was resampled."""
+    from dataclasses import replace
+
+    from torchspectral.engine.trained import trained
+    from torchspectral.registry import load_target
+
+    loaded, cube, notes = trained(card, weights, cube, options)
+    target = load_target(card.target)
+    decided = target.settings_of(loaded.state) if hasattr(target, "settings_of") else {}
+    if loaded.card.scale.rule == "fixed" and "range" in target.Settings.model_fields and "range" not in settings:
+        gain, offset = loaded.card.scale.gain, loaded.card.scale.offset
+        if isinstance(gain, list) or isinstance(offset, list):
+            raise BadWeights(
+                f"weights {loaded.card.name}: {card.name} works with one range of values, the card has one a band"
+            )
+        decided |= {"range": "fixed", "low": offset, "high": offset + gain}
+    if loaded.card.noise is not None:
+        loaded = replace(loaded, state={**loaded.state, "noise_range": list(loaded.card.noise)})
+    return loaded, cube, {**decided, **settings}, notes
 
 
 def compare(before: xr.DataArray, after: xr.DataArray, *, progress: Progress = no_progress) -> pd.DataFrame:
@@ -113,7 +211,7 @@ def compare(before: xr.DataArray, after: xr.DataArray, *, progress: Progress = n
         raise BadCube(f"got cubes of shape {before.shape} and {after.shape}, expected the same bands and pixels")
     sums: dict[str, np.ndarray] = {}
     last: tuple[np.ndarray, np.ndarray] | None = None
-    for share, one, two in _strips(before, after):
+    for share, one, two in strips(before, after):
         _add(sums, _sums(one, two))
         _add(sums, _differences(one, two, axis=2))
         _add(sums, _differences(one, two, axis=1))
@@ -141,16 +239,23 @@ def compare(before: xr.DataArray, after: xr.DataArray, *, progress: Progress = n
         )
 
 
-def _strips(before: xr.DataArray, after: xr.DataArray) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
-    """Share done and the two cubes in float64, a strip of rows at a time."""
-    bands, rows, cols = before.shape
+def strip_of(cube: xr.DataArray) -> Iterator[slice]:
+    """Rows of a cube, a strip that fits into `STRIP_BYTES` at a time."""
+    bands, rows, cols = cube.shape
     height = max(1, STRIP_BYTES // (bands * cols * 8))
     for top in range(0, rows, height):
-        strip = slice(top, top + height)
-        yield min(1.0, (top + height) / rows), _values(before[:, strip]), _values(after[:, strip])
+        yield slice(top, min(top + height, rows))
 
 
-def _values(cube: xr.DataArray) -> np.ndarray:
+def strips(before: xr.DataArray, after: xr.DataArray) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+    """Share done and the two cubes in float64, a strip of rows at a time."""
+    rows = before.sizes["y"]
+    for strip in strip_of(before):
+        yield strip.stop / rows, values_of(before[:, strip]), values_of(after[:, strip])
+
+
+def values_of(cube: xr.DataArray) -> np.ndarray:
+    """Values in float64, NaN for nodata."""
     values = np.asarray(cube.values)
     nodata = cube.attrs.get("nodata")
     out = values.astype(np.float64)
