@@ -132,7 +132,7 @@ ROWS = [
         cli=lambda tmp: ["spectrum", "s3://bucket/a.tif", "--at", "1", "1", "-o", str(tmp / "s.csv")],
     ),
     Row("vsi", lambda tmp: ts.open("/vsicurl/http://example.org/a.tif"), UnsafeInput, "virtual"),
-    Row("vrt", opens, UnknownProduct, "tried geotiff", info, file("a.vrt", b"<VRTDataset/>")),
+    Row("vrt", opens, UnsafeInput, "virtual raster", info, file("a.vrt", b"<VRTDataset/>")),
     Row("text", opens, UnknownProduct, "no reader recognises", info, file("a.doc", b"hello")),
     Row("empty-file", opens, UnknownProduct, "empty", info, file("a.tif", b"")),
     Row("empty-folder", opens, UnknownProduct, "folder sub", None, empty_folder),

@@ -136,3 +136,18 @@ def test_bad_masks() -> None:
         apply_mask(cube, off)
     with pytest.raises(BadSettings, match="nodata"):
         apply_mask(cube.astype(np.int16), xr.DataArray(np.ones((3, 4)), dims=("y", "x")))
+
+
+def test_qa_pixel_file_is_read_by_its_bits(tmp_path: Path) -> None:
+    """Its numbers are never 0 on the ground, so that as a plain mask it would keep clouds."""
+    import rasterio
+
+    path = tmp_path / "LC08_x_QA_PIXEL.TIF"
+    values = np.array([[21824, 1, 22280, 23888, 5440, 21952]], dtype="u2")
+    with rasterio.open(path, "w", driver="GTiff", width=6, height=1, count=1, dtype="u2") as out:
+        out.write(values, 1)
+    mask, used = clear_mask(path)
+    # clear, fill, cloud, shadow, clear, water
+    assert mask.values[0, 0].tolist() == [True, False, False, False, True, True]
+    assert used == ["cloud", "cirrus", "shadow", "nodata"]
+    assert clear_mask(path, "water,cloud")[0].values[0, 0].tolist() == [True, True, False, True, True, False]

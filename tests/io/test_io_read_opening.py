@@ -97,7 +97,7 @@ def test_remote_and_virtual_paths_are_refused() -> None:
 
 def test_virtual_rasters_are_no_product(tmp_path: Path) -> None:
     (tmp_path / "a.vrt").write_text('<VRTDataset rasterXSize="1" rasterYSize="1"></VRTDataset>')
-    with pytest.raises(UnknownProduct):
+    with pytest.raises(UnsafeInput, match="virtual raster"):
         ts.open(tmp_path / "a.vrt")
 
 

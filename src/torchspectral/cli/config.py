@@ -19,7 +19,7 @@ ROOMS_OF = {
     "classify": "classification",
 }
 _ROLES = {"cube": ("scenes", "scene"), "product": ("scenes", "scene")}
-_RENAMED = {"set": "settings", "json": "as_json", "resample": "align"}
+_RENAMED = {"set": "settings", "json": "as_json", "resample": "align", "open": "opening"}
 _FACTS = ("overwrite", "resume", "config", "dry_run", "output")
 
 
@@ -87,7 +87,7 @@ def _of_run(values: Mapping[str, Any], verb: str, path: Path) -> dict[str, Any]:
         if name == "orthorectify":
             found["keep_geometry"] = not value
         elif name not in _FACTS:
-            option = name if verb == "convert" else _RENAMED.get(name, name)
+            option = name if verb == "convert" and name != "open" else _RENAMED.get(name, name)
             found[str(option)] = _plain(name, value, base=0)
     if values.get("settings"):
         found["settings"] = _plain("settings", values["settings"], base=0)

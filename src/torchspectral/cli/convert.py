@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +14,14 @@ from torchspectral.cli.options import (
     DryRun,
     Json,
     Mask,
+    Opening,
     Out,
     OutPath,
     Overwrite,
     Scenes,
     SkipExisting,
     parse_bands,
+    parse_opening,
 )
 
 
@@ -35,6 +37,7 @@ def convert(
         str | None, typer.Option("--resample", help="Sensor whose bands to simulate, such as sentinel-2.")
     ] = None,
     mask: Mask = None,
+    opening: Opening = None,
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="Stored numbers: float32, or int16 for scaled integers.")
     ] = None,
@@ -90,6 +93,7 @@ def convert(
         raise BadSettings(f"got --rule {rule} without --mosaic: it says what stands where tiles of a mosaic overlap")
     if not stac and acquired is not None:
         raise BadSettings("got --acquired without --stac: it is the time of a STAC item")
+    given = parse_opening(opening)
     paths = expand(scenes)
     inputs = Inputs([Path("mosaic")]) if mosaic else paths
 
@@ -97,7 +101,14 @@ def convert(
         chosen = None if mask != "clear" else mask
         computed = resample is not None or dtype is not None
         return open_mosaic(
-            paths, rule, resampling=resampling, crs=crs, resolution=resolution, mask=chosen, raw=not computed
+            paths,
+            rule,
+            resampling=resampling,
+            crs=crs,
+            resolution=resolution,
+            mask=chosen,
+            raw=not computed,
+            opening=given,
         )
 
     if dry_run:
@@ -110,7 +121,7 @@ def convert(
             print_json(_plan(cube, paths[0], target, {**plan, **moves}, overwrite or resume))
             return
         for source, target in zip(paths, outputs_for(paths, output, suffix, into_folder=True), strict=True):
-            cube = _on_map(source, bbox, keep_geometry, moves)
+            cube = _on_map(source, bbox, keep_geometry, moves, given)
             print_json(_plan(cube, source, target, {**plan, **moves}, overwrite or resume))
         return
 
@@ -126,6 +137,7 @@ def convert(
                 bbox=bbox,
                 resample=resample,
                 mask=None if mosaic and mask == "clear" else mask,
+                opening=None if mosaic else given,
                 dtype=dtype,
                 orthorectify=not keep_geometry,
                 stac=stac,
@@ -138,6 +150,7 @@ def convert(
             )
         told: dict[str, Any] = {"mosaic": True, "rule": rule, "crs": crs, "resolution": resolution, "mask": mask}
         told = {k: v for k, v in {**told, "resampling": resampling}.items() if v is not None} if mosaic else {}
+        told |= {"open": opening} if opening else {}
         remember_inputs(result, {"product": list(paths) if mosaic else source}, told)
         return result
 
@@ -155,6 +168,7 @@ def open_mosaic(
     resolution: float | None = None,
     mask: str | None = None,
     raw: bool = True,
+    opening: Mapping[str, Any] | None = None,
 ) -> Any:
     """The products on one grid, lazily; as stored where nothing is computed and all are stored alike.
 
@@ -168,21 +182,22 @@ def open_mosaic(
     from torchspectral.io import open_product
     from torchspectral.io.masks import apply_mask, clear_mask
 
+    given = dict(opening or {})
     raw = raw and rule in ("first", "last", "center") and resampling in (None, "nearest")
-    cubes = [open_product(path, raw=raw) for path in paths]
+    cubes = [open_product(path, raw=raw, **given) for path in paths]
     if raw and len({str(c.attrs["packing"]) if is_packed(c) else "" for c in cubes}) > 1:
-        cubes = [open_product(path) for path in paths]
+        cubes = [open_product(path, **given) for path in paths]
     if mask is not None:
-        cubes = [apply_mask(cube, clear_mask(path)[0]) for cube, path in zip(cubes, paths, strict=True)]
+        cubes = [apply_mask(cube, clear_mask(path, opening=given)[0]) for cube, path in zip(cubes, paths, strict=True)]
     return mosaic(cubes, rule, resampling=resampling, crs=crs, resolution=resolution)
 
 
-def _on_map(source: Path, bbox: Any, keep_geometry: bool, moves: dict[str, Any]) -> Any:
+def _on_map(source: Path, bbox: Any, keep_geometry: bool, moves: dict[str, Any], opening: Mapping[str, Any]) -> Any:
     """The product where it will lie, for a plan."""
     from torchspectral.geo import grid_of, to_map
     from torchspectral.io import open_product
 
-    cube = open_product(source, bbox=bbox)
+    cube = open_product(source, bbox=bbox, **opening)
     if keep_geometry and grid_of(cube).kind == "swath":
         return cube
     given = {name: value for name, value in moves.items() if value is not None}

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from torchspectral.cli.options import Scenes
+from torchspectral.cli.options import Opening, Scenes, parse_opening
 
 
 def info(
     scenes: Scenes,
     stats: Annotated[bool, typer.Option("--stats", help="Also read the pixels: statistics of each band.")] = False,
+    opening: Opening = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line a product.")] = False,
 ) -> None:
     """Sensor, level, quantity, bands, grid, CRS, time and layers of products.
@@ -22,15 +23,16 @@ def info(
     from torchspectral.cli.show import facts, finite, print_json, progress_bar, table
     from torchspectral.io import band_statistics, describe, open_product
 
+    given = parse_opening(opening)
     paths = expand(scenes)
 
     def one(number: int) -> None:
         path = paths[number]
-        known: dict[str, Any] = {"path": str(path), **describe(path)}
+        known: dict[str, Any] = {"path": str(path), **describe(path, **given)}
         rows: list[dict[str, Any]] = []
         if stats:
             with progress_bar(path.name) as progress:
-                rows = band_statistics(open_product(path), progress=progress)
+                rows = band_statistics(open_product(path, **given), progress=progress)
         if as_json:
             print_json(finite({**known, **({"stats": rows} if rows else {})}))
             return

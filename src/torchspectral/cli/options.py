@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -13,6 +13,7 @@ import typer
 
 from torchspectral.cli.config import read_config
 from torchspectral.errors import BadSettings
+from torchspectral.settings import parse_pairs
 
 
 class OutPath(type(Path())):  # type: ignore[misc]
@@ -64,6 +65,10 @@ Bbox = Annotated[
     tuple[float, float, float, float] | None,
     typer.Option("--bbox", help="West south east north in the scene's CRS."),
 ]
+Opening = Annotated[
+    list[str] | None,
+    typer.Option("--open", help="Option of the product's reader, KEY=VALUE, such as overlap=average; repeat for more."),
+]
 Mask = Annotated[
     str | None, typer.Option("--mask", help='"clear" (the product\'s own flags) or a mask file; True is kept.')
 ]
@@ -77,6 +82,7 @@ class Engine:
     bands: Bands = "good"
     bbox: Bbox = None
     mask: Mask = None
+    opening: Opening = None
     seed: Seed = 0
     device: Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda or cuda:N.")] = "auto"
     workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 1
@@ -137,6 +143,38 @@ def with_engine(function: Callable[..., Any]) -> Callable[..., Any]:
     verb.__annotations__ = {p.name: p.annotation for p in own + extra}
     del verb.__wrapped__
     return verb
+
+
+def parse_opening(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Read KEY=VALUE pairs into keywords of `io.open_product`; the reader itself says which it knows.
+
+    Raises
+    ------
+    BadSettings
+        No pair, one twice, or a word that has an option of its own.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs or ():
+        name, equals, _ = pair.partition("=")
+        name = name.strip()
+        if not equals or not name.isidentifier():
+            raise BadSettings(f"cannot read --open {pair!r}: expected KEY=VALUE such as overlap=average")
+        if name in _ELSEWHERE:
+            raise BadSettings(f"got --open {pair}: {_ELSEWHERE[name]}")
+        if name in found:
+            raise BadSettings(f"got --open {name}=... twice, expected it once")
+        found |= parse_pairs([pair])
+    return found
+
+
+_ELSEWHERE = {
+    "bands": "bands are chosen by --bands",
+    "bbox": "a window is cut by --bbox",
+    "window": "a window is cut by --bbox",
+    "layers": "`torchspectral info` lists layers, ts.open(layers=...) opens them",
+    "raw": "stored integers are kept wherever nothing is computed",
+    "path": "the product is the argument before the options",
+}
 
 
 def parse_bands(text: str) -> str | list[int]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torchspectral.cli.options import Json, Out, Overwrite, Scenes, SkipExisting
+from torchspectral.cli.options import Json, Opening, Out, Overwrite, Scenes, SkipExisting, parse_opening
 
 
 def quicklook(
@@ -17,6 +17,7 @@ def quicklook(
         tuple[float, float, float] | None, typer.Option("--rgb", help="Wavelengths of red, green, blue [nm].")
     ] = None,
     size: Annotated[int, typer.Option("--size", help="Longest side of the picture [pixels].", min=16)] = 2048,
+    opening: Opening = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     as_json: Json = False,
@@ -27,10 +28,12 @@ def quicklook(
     """
     from torchspectral.cli.batch import run_batch
 
+    given = parse_opening(opening)
+
     def work(source: Path, target: Path) -> Any:
         from torchspectral.io import open_product
         from torchspectral.io.quicklook import save_quicklook
 
-        return save_quicklook(open_product(source), target, wavelengths=rgb, size=size, overwrite=overwrite)
+        return save_quicklook(open_product(source, **given), target, wavelengths=rgb, size=size, overwrite=overwrite)
 
     run_batch(scenes, output, ".png", work, skip_existing=skip_existing, as_json=as_json, into_folder=True)

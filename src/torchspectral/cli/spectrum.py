@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torchspectral.cli.options import Json, Out, Overwrite, Scene
+from torchspectral.cli.options import Json, Opening, Out, Overwrite, Scene, parse_opening
 
 
 def spectrum(
@@ -20,6 +20,7 @@ def spectrum(
     points: Annotated[Path | None, typer.Option("--points", help="CSV of name,x,y lines for several places.")] = None,
     lonlat: Annotated[bool, typer.Option("--lonlat", help="X Y are longitude and latitude.")] = False,
     pixel: Annotated[bool, typer.Option("--pixel", help="X Y are column and row, from 0.")] = False,
+    opening: Opening = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -38,4 +39,5 @@ def spectrum(
     if pixel and lonlat:
         raise BadSettings("got --pixel and --lonlat, expected one of them: places are columns and rows, or degrees")
     how = "pixel" if pixel else "lonlat" if lonlat else "grid"
-    print_result(save_spectra_at(open_product(scene), places, output, how=how, overwrite=overwrite), as_json)
+    cube = open_product(scene, **parse_opening(opening))
+    print_result(save_spectra_at(cube, places, output, how=how, overwrite=overwrite), as_json)

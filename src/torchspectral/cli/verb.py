@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torchspectral.cli.options import Engine, OutPath
+from torchspectral.cli.options import Engine, OutPath, parse_opening
 
 
 def run_verb(
@@ -75,6 +75,7 @@ def refuse_input_as_output(target: Path, sources: Sequence[Path]) -> None:
 def remember(result: Any, inputs: Mapping[str, Path], engine: Engine, weights: str | None = None) -> None:
     """Tell the report, and the ``OUT.run.yaml`` files, what the verb itself did: which files, which cut and mask."""
     done: dict[str, Any] = {"bbox": list(engine.bbox) if engine.bbox else None, "mask": _mask_word(engine)}
+    done["open"] = engine.opening or None
     if weights is not None:
         done["weights"] = str(Path(weights).resolve()) if Path(weights).exists() else weights
     remember_inputs(result, inputs, {name: value for name, value in done.items() if value is not None})
@@ -118,9 +119,10 @@ def prepare(source: Path, engine: Engine) -> Any:
     from torchspectral.io import open_product
     from torchspectral.io.masks import apply_mask, clear_mask
 
-    cube = open_product(source)
+    given = parse_opening(engine.opening)
+    cube = open_product(source, **given)
     if engine.mask is not None:
-        flags = clear_mask(source) if engine.mask == "clear" else clear_mask(engine.mask)
+        flags = clear_mask(source, opening=given) if engine.mask == "clear" else clear_mask(engine.mask)
         cube = apply_mask(cube, flags[0])
     if engine.bbox is not None:
         from torchspectral.geo import crop
@@ -142,9 +144,10 @@ def open_pan(scene: Path, pan: Path | None, engine: Engine) -> Any:
     from torchspectral.io import list_layers, open_product
 
     if pan is None:
-        if "pan" not in list_layers(scene):
+        given = parse_opening(engine.opening)
+        if "pan" not in list_layers(scene, reader=given.get("reader")):
             raise MissingMetadata(f"{scene.name} has no PAN of its own: give one, torchspectral sharpen HS PAN -o OUT")
-        both = open_product(scene, layers=("pan",), bbox=engine.bbox)
+        both = open_product(scene, layers=("pan",), bbox=engine.bbox, **given)
         fine = both["pan"].drop_vars([n for n in both["pan"].coords if not str(n).endswith("_pan")])
         return fine.rename({n: str(n).removesuffix("_pan") for n in (*fine.dims, *fine.coords)})
     finer = open_product(pan)
@@ -171,5 +174,6 @@ def _plan(card: Any, source: Path, target: OutPath, engine: Engine, inputs: Mapp
         "output": str(target),
         "scope": card.scope,
         "cost": card.cost,
+        "open": parse_opening(engine.opening),
         "options": {k: v for k, v in engine.as_options().items() if v not in (None, False)},
     }

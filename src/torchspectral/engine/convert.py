@@ -38,6 +38,7 @@ def convert(
     resampling: str = "nearest",
     stac: bool | str = False,
     acquired: str | None = None,
+    opening: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     resume: bool = False,
     workers: int = 1,
@@ -73,6 +74,8 @@ def convert(
         Also write a STAC item, ``OUT.stac.json``.
     acquired : str, optional
         Time for the item, where the product does not state it.
+    opening : mapping, optional
+        Options of the product's reader, as for `io.open_product`; for paths.
     overwrite, resume : bool
         What to do with an existing or a half-done output. ENVI outputs go on block by block; COG and Zarr, which are
         written in one pass by their libraries, start again.
@@ -99,14 +102,16 @@ def convert(
     done = replace(done, method="convert", version=_version(), inputs={"product": _name_of(product)})
     done.options = _given(bbox=bbox, bands=bands, resample=resample, mask=mask, dtype=dtype, orthorectify=orthorectify)
     moves = {"crs": crs, "resolution": resolution, "resampling": resampling}
-    done.options |= _given(**moves, stac=stac, acquired=acquired)
+    done.options |= _given(
+        **moves, stac=stac, acquired=acquired, open=[f"{k}={v}" for k, v in (opening or {}).items()] or None
+    )
     started = time.perf_counter()
     with PeakMemory() as memory:
-        cube = _opened(product, raw=resample is None and dtype is None and resampling == "nearest")
+        cube = _opened(product, raw=resample is None and dtype is None and resampling == "nearest", opening=opening)
         check_free(Paths(path, {"cube": path}), [cube], overwrite=overwrite or resume)
         # Before the cut: a mask lies on the grid of the product.
         if mask is not None:
-            cube = _masked(cube, mask, product, done)
+            cube = _masked(cube, mask, product, done, opening)
         cube = _cut(cube, bbox, bands, done)
         if resample is not None:
             cube = _resampled(cube, resample, done)
@@ -140,12 +145,12 @@ def convert(
     return Result({"cube": open_product(written)}, done, paths)
 
 
-def _opened(product: Any, *, raw: bool) -> xr.DataArray:
+def _opened(product: Any, *, raw: bool, opening: Mapping[str, Any] | None) -> xr.DataArray:
     if isinstance(product, xr.DataArray):
         return product if "layer" in product.dims else check_cube(product)
     from torchspectral.io import open_product
 
-    opened = open_product(product, raw=raw)
+    opened = open_product(product, raw=raw, **(opening or {}))
     if not isinstance(opened, xr.DataArray) or opened.ndim < 3:
         raise BadCube(f"{product} holds no image, expected a product with bands, rows and columns")
     return opened
@@ -173,13 +178,15 @@ def _cut(cube: xr.DataArray, bbox: Any, bands: str | Sequence[int], report: Repo
     return pick_bands(cube, index)
 
 
-def _masked(cube: xr.DataArray, mask: Any, product: Any, report: Report) -> xr.DataArray:
+def _masked(
+    cube: xr.DataArray, mask: Any, product: Any, report: Report, opening: Mapping[str, Any] | None
+) -> xr.DataArray:
     from torchspectral.io.masks import apply_mask, clear_mask
 
     if isinstance(mask, str) and mask == "clear" and isinstance(product, xr.DataArray):
         raise BadSettings("got mask='clear' with an opened cube, expected a product's path, or a mask array")
     if isinstance(mask, (str, Path)):
-        mask, flags = clear_mask(product if mask == "clear" else mask)
+        mask, flags = clear_mask(product, opening=opening) if mask == "clear" else clear_mask(mask)
         report.notes.append(f"pixels with {', '.join(flags)} are nodata" if flags else "masked pixels are nodata")
     else:
         report.notes.append("pixels where the mask is False are nodata")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from pyproj import CRS, Transformer
+from pyproj.exceptions import ProjError
 
 from torchspectral.errors import GridMismatch
 from torchspectral.geo.grids import Grid, grid_of, parse_crs, to_ground, to_pixels
@@ -132,7 +133,10 @@ def lonlat_bounds(grid: Grid) -> tuple[float, float, float, float] | None:
         return None
     col, row = outline(0, 0, grid.width, grid.height)
     x, y = to_ground(grid.transform, col, row)
-    lon, lat = Transformer.from_crs(grid.crs, _WGS84, always_xy=True).transform(x, y)
+    try:
+        lon, lat = Transformer.from_crs(grid.crs, _WGS84, always_xy=True).transform(x, y)
+    except ProjError:  # another planet, or a CRS of which PROJ knows no way to degrees
+        return None
     finite = np.isfinite(lon) & np.isfinite(lat)
     if not finite.any():
         return None

@@ -8,7 +8,7 @@ A reader's layer of such a name is a flag: set where it is not 0. Layers with CF
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ _SYNONYMS = {
     "snow or ice": "snow", "snow ice": "snow", "ice": "snow", "saturated or defective": "saturated",
     "background": "nodata", "no data": "nodata", "fill": "nodata",
 }  # fmt: skip
+
+_QA_PIXEL = {"nodata": (0,), "cloud": (1, 3), "cirrus": (2,), "shadow": (4,), "snow": (5,), "water": (7,)}
+"""Bits of Landsat's QA_PIXEL files."""
 
 
 class Flag:
@@ -106,6 +109,7 @@ def clear_mask(
     rule: str | Sequence[str] = "clear",
     *,
     flagged: Sequence[int] | None = None,
+    opening: Mapping[str, Any] | None = None,
 ) -> tuple[xr.DataArray, list[str]]:
     """Where a scene can be used.
 
@@ -120,6 +124,8 @@ def clear_mask(
     flagged : sequence of int, optional
         For a one-band raster: the values that must not be used (e.g. 3, 8, 9, 10 of a Sentinel-2 scene
         classification).
+    opening : mapping, optional
+        Options with which the product itself was opened: those that place its layers count here too.
 
     Returns
     -------
@@ -136,7 +142,7 @@ def clear_mask(
         The source has none of the flags that the rule needs.
     """
     wanted = _wanted(rule)
-    flags, like, single = _find_flags(source, wanted)
+    flags, like, single = _find_flags(source, wanted, opening or {})
     if flagged is not None:
         if single is None:
             raise BadSettings("flagged= is for one-band rasters; this source names its flags: use rule=")
@@ -209,10 +215,12 @@ def _wanted(rule: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _find_flags(source: Any, wanted: Sequence[str]) -> tuple[list[Flag], xr.DataArray, xr.DataArray | None]:
+def _find_flags(
+    source: Any, wanted: Sequence[str], opening: Mapping[str, Any]
+) -> tuple[list[Flag], xr.DataArray, xr.DataArray | None]:
     """Flags of a source, a value on its grid, and its only (y, x) layer where it is a plain raster."""
     if isinstance(source, (str, Path)):
-        return _of_product(Path(source), wanted)
+        return _of_product(Path(source), wanted, opening)
     if isinstance(source, xr.Dataset):
         like = source["cube"] if "cube" in source else next(iter(source.data_vars.values()), None)
         if like is None:
@@ -230,18 +238,21 @@ def _find_flags(source: Any, wanted: Sequence[str]) -> tuple[list[Flag], xr.Data
     raise BadInput(f"got {type(source).__name__} as a mask, expected a path, a Dataset or a DataArray")
 
 
-def _of_product(path: Path, wanted: Sequence[str]) -> tuple[list[Flag], xr.DataArray, xr.DataArray | None]:
+def _of_product(
+    path: Path, wanted: Sequence[str], opening: Mapping[str, Any]
+) -> tuple[list[Flag], xr.DataArray, xr.DataArray | None]:
     from torchspectral.io.opening import find_reader, list_layers
 
-    reader, found = find_reader(path)
+    reader, found = find_reader(path, opening.get("reader"))
+    own = {name: value for name, value in opening.items() if name in reader.layer_options and value is not None}
     flags: list[Flag] = []
     like = None
     for name in list_layers(found, reader=reader.name):
         if name in VOCABULARY and name not in wanted:
             continue
-        if name not in VOCABULARY and name not in ("classes", "mask", "scl", "quality", "labels"):
+        if name not in VOCABULARY and name not in ("classes", "mask", "scl", "quality", "qa_pixel", "labels"):
             continue
-        layer = reader.open_layer(found, name)
+        layer = reader.open_layer(found, name, **own)
         have = {f.name for f in flags}
         new = [f for f in flags_of(name, layer, wanted) if f.name not in have]
         if new and (like is None or like.shape[-2:] == layer.shape[-2:]):
@@ -249,7 +260,12 @@ def _of_product(path: Path, wanted: Sequence[str]) -> tuple[list[Flag], xr.DataA
             like = layer
     if flags and like is not None:
         return flags, like, None
-    cube = reader.open(found, raw=True)
+    if found.stem.upper().endswith("QA_PIXEL"):
+        single = _one_band(reader.open(found, raw=True))
+        if single is not None:
+            bits = {f: sum(1 << b for b in _QA_PIXEL[f]) for f in wanted if f in _QA_PIXEL}
+            return [Flag(f, single.variable, bits=b) for f, b in bits.items()], single, None
+    cube = reader.open(found, raw=True, **{k: v for k, v in opening.items() if k in reader.options})
     return [], cube, _one_band(cube)
 
 

@@ -21,13 +21,14 @@ from torchspectral.errors import (
     BrokenProduct,
     GridMismatch,
     MissingDependency,
+    TooLarge,
     TorchspectralError,
     UnknownName,
     UnknownProduct,
     closest,
 )
 from torchspectral.io.readers.base import LIBRARY_ERRORS, Reader
-from torchspectral.io.safety import existing_path
+from torchspectral.io.safety import existing_path, refuse_unsafe
 from torchspectral.log import get_logger
 
 SHARED_OPTIONS = ("bands", "bbox", "window", "wavelength", "wavelength_units")
@@ -129,6 +130,8 @@ def find_reader(path: str | Path, reader: str | None = None) -> tuple[Reader, Pa
         Nothing lies at `path`.
     UnknownProduct
         No reader recognises it; the message lists what was tried.
+    UnsafeInput
+        It is of a kind that is never opened, see `io.safety.refuse_unsafe`.
     MissingDependency
         The reader that would open it needs a library that is not installed.
     """
@@ -157,6 +160,7 @@ def find_reader(path: str | Path, reader: str | None = None) -> tuple[Reader, Pa
         problem = _load(card.name)
         if isinstance(problem, MissingDependency) and _looks_like(card, found):
             raise problem
+    refuse_unsafe(found)
     raise UnknownProduct(_unknown(found, tried))
 
 
@@ -324,6 +328,8 @@ def _call(reader: Reader, path: Path, work: Any) -> Any:
         raise
     except PermissionError:
         raise BrokenProduct(f"{path} cannot be read: permission denied") from None
+    except MemoryError:
+        raise TooLarge(f"{path.name} asks for more than the memory that is left") from None
     except LIBRARY_ERRORS as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise BrokenProduct(f"{path.name} cannot be read as {reader.title}: {text}") from error

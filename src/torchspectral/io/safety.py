@@ -265,6 +265,32 @@ def parse_xml(source: Path | bytes | str, name: str = "") -> Element:
         raise BrokenProduct(f"{label} is no readable XML: {error}") from None
 
 
+def refuse_unsafe(path: Path) -> None:
+    """Say of a file that no reader takes why it is never opened, whatever its name.
+
+    Raises
+    ------
+    UnsafeInput
+        A GDAL VRT, which points at other files; a pickle, which is code; an archive that `safe_zip_members` refuses.
+    """
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError:
+        return
+    if b"<VRTDataset" in start:
+        raise UnsafeInput(
+            f"{path.name} is a virtual raster (VRT), which points at other files: make a GeoTIFF of it "
+            f"(gdal_translate {path.name} OUT.tif)"
+        )
+    if start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+        raise UnsafeInput(f"{path.name} is a Python pickle, which is never loaded: save its arrays as .npy or .npz")
+    if start[:4] == b"PK\3\4":
+        safe_zip_members(path)
+
+
 def safe_zip_members(path: str | Path) -> list[zipfile.ZipInfo]:
     """Entries of an archive, after names, kinds, sizes and ratios were checked; nothing is unpacked.
 
@@ -339,6 +365,7 @@ def open_raster(path: str | Path, drivers: Sequence[str] = RASTER_DRIVERS, **opt
                 return rasterio.open(found, driver=driver, **options)
             except (RasterioError, OSError, ValueError) as error:
                 problem = problem or _short(str(error))
+    refuse_unsafe(found)
     raise BrokenProduct(f"{found.name} cannot be opened as {' or '.join(drivers)}: {problem}")
 
 

@@ -94,7 +94,10 @@ def labels_of_vectors(
     if table.crs is None:
         raise MissingMetadata(f"{file.name} has no CRS: set one, for example with GDAL's ogr2ogr -a_srs EPSG:32633")
     target = "EPSG:4326" if grid.kind == "swath" or grid.crs is None else grid.crs.to_wkt()
-    table = table.to_crs(target)
+    try:
+        table = table.to_crs(target)
+    except Exception as error:  # pyproj and shapely each have errors of their own
+        raise GridMismatch(f"the shapes of {file.name} cannot be brought onto the cube: {str(error)[:200]}") from error
     column = class_field([c for c in table.columns if c != table.geometry.name], field, file.name)
     numbers, classes = number_classes(list(table[column]), file.name)
     kinds = {str(k).removeprefix("Multi") for k in table.geom_type}

@@ -20,7 +20,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from torchspectral.cube import DIMS, make_cube
-from torchspectral.errors import BrokenProduct, TorchspectralError, UnknownName, closest
+from torchspectral.errors import BrokenProduct, TooLarge, TorchspectralError, UnknownName, closest
 from torchspectral.io.safety import check_read
 
 PIECE = 4 << 20
@@ -35,6 +35,7 @@ LIBRARY_ERRORS = (
     EOFError,
     RuntimeError,
     OverflowError,
+    SystemError,
     zlib.error,
 )
 """What file libraries raise on damaged files."""
@@ -197,6 +198,8 @@ class StoredArray(BackendArray):
                 out = self._pixels(bands, _array(rows), _array(cols))
         except TorchspectralError:
             raise
+        except MemoryError:
+            raise TooLarge(f"{Path(self.source).name} unpacks to more than the memory that is left") from None
         except LIBRARY_ERRORS as error:
             text = " ".join(str(error).split())[:200]
             raise BrokenProduct(f"{Path(self.source).name} cannot be read: {text or type(error).__name__}") from error

@@ -9,7 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_MOST_OPEN = 64
+
+def _most_open() -> int:
+    """Products of one file a band have up to 242; half of what the system allows is left to others."""
+    try:
+        import resource
+
+        return max(64, min(512, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
+    except (ImportError, OSError, ValueError):
+        return 256
+
+
+_MOST_OPEN = _most_open()
 _open: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 _lock = threading.Lock()
 
