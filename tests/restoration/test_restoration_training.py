@@ -11,6 +11,8 @@ import torch
 import torchspectral as ts
 from torchspectral.errors import BadSettings, BandMismatch, Interrupted, MissingMetadata, UnknownName
 from torchspectral.learn import lightning_parts
+from torchspectral.learn.patches import make_plan
+from torchspectral.learn.scenes import open_scenes
 from torchspectral.learn.train import find_recipe
 from torchspectral.restoration.training import SIGMAS, recipe
 from torchspectral.synth import mixed_scene
@@ -131,6 +133,19 @@ def test_bf16_stays_finite(tmp_path: Path) -> None:
     settings = {**SMALL, "steps": 2, "precision": "bf16-mixed"}
     result = ts.train("restore", "man-s", [cube()], out=tmp_path / "run", settings=settings, device="cpu")
     assert np.isfinite(result["curves"]["train_loss"]).all()
+
+
+@pytest.mark.parametrize(("patch", "side"), [(8, 64), (64, 256)])
+def test_patches_lie_on_their_own_ground(patch: int, side: int) -> None:
+    made = recipe("man-s", {"patch": patch})
+    scenes = open_scenes([cube(2, side)])
+    made.prepare([scene.scene for scene in scenes])
+    places = make_plan(made, scenes, 0).places
+    assert {place.part for place in places} == {"train", "held-out"}
+    for place in places:
+        w, g = place.window, place.ground
+        assert g.row <= w.row and w.row + w.height <= g.row + g.height
+        assert g.col <= w.col and w.col + w.width <= g.col + g.width
 
 
 def test_what_cannot_be_trained_is_refused() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,12 @@ def train(
     task: Annotated[str, typer.Argument(help="Verb to train for, such as sharpen.", show_default=False)],
     output: Out,
     data: Annotated[
-        list[Path], typer.Option("--data", help="Scenes, folders of scenes or .txt lists; repeat for more.")
+        list[Path],
+        typer.Option(
+            "--data",
+            help="Scenes, folders of scenes or .txt lists; to restore also NAME:SPLIT:FOLDER of a known data set, or "
+            "generated; repeat for more.",
+        ),
     ],
     method: Annotated[str, typer.Option("--method", "-m", help="Method; see `torchspectral methods`.")],
     *,
@@ -51,7 +56,6 @@ def train(
 
     Example: torchspectral train sharpen --method hyperpnn --data scenes/ -o runs/hyperpnn
     """
-    from torchspectral.cli.batch import expand
     from torchspectral.cli.show import print_result, progress_bar
     from torchspectral.learn.train import train as run
     from torchspectral.settings import parse_pairs
@@ -60,7 +64,7 @@ def train(
         result = run(
             task,
             method,
-            expand(data),
+            _scenes(task, data, seed),
             out=output,
             settings=parse_pairs(settings or []),
             epochs=epochs,
@@ -76,3 +80,17 @@ def train(
             progress=progress,
         )
     print_result(result, as_json)
+
+
+def _scenes(task: str, data: list[Path], seed: int) -> list[Any]:
+    """Products, and the cubes of data sets that restoration knows by name."""
+    from torchspectral.cli.batch import expand
+
+    if task not in ("restore", "restoration"):
+        return expand(data)
+    from torchspectral.restoration.data import training_data
+
+    found: list[Any] = []
+    for scene in training_data([str(path) for path in data], seed):
+        found += expand([scene]) if isinstance(scene, Path) else [scene]
+    return found

@@ -24,8 +24,9 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from torchspectral.cube import with_history
+from torchspectral.cube import make_cube, with_history
 from torchspectral.errors import BadSettings, BandMismatch, BrokenProduct, ProductNotFound, UnknownName, closest
+from torchspectral.synth.scenes import low_rank_cube
 
 
 @dataclass(frozen=True)
@@ -250,6 +251,60 @@ def _tiles(image: tuple[str, Path], facts: Dataset, split: str) -> Iterator[tupl
         return
     for number, (row, col, rows, cols) in enumerate(facts.tiles[split], start=1):
         yield f"{name}_{number}", cube.isel(y=slice(row, row + rows), x=slice(col, col + cols))
+
+
+def generated_scenes(count: int = 16, bands: int = 31, side: int = 128, seed: int = 0) -> list[xr.DataArray]:
+    """Clean cubes of low rank to train on where no data are at hand, in 0..1, ranks 3 to 8.
+
+    Raises
+    ------
+    BadSettings
+        A number below one.
+    """
+    if min(count, bands, side) < 1:
+        raise BadSettings(f"got {count} cubes of {bands} bands and {side} pixels, expected at least 1 of each")
+    wave = np.linspace(400.0, 1000.0, bands)
+    return [
+        make_cube(
+            low_rank_cube(bands, side, side, rank=3 + number % 6, seed=1000 * seed + number + 1),
+            wavelength=wave,
+            quantity="reflectance",
+            attrs={"source": [f"generated cube {number + 1}"]},
+        )
+        for number in range(count)
+    ]
+
+
+def training_data(words: Sequence[str], seed: int = 0) -> list[Any]:
+    """Scenes that a command line names in words.
+
+    ``generated`` or ``generated:COUNTxBANDSxSIDE`` are `generated_scenes`; ``NAME:SPLIT:FOLDER`` is a split of a data
+    set, such as ``cave:train:/data/CAVE``; anything else is a path, and is handed back as one.
+
+    Raises
+    ------
+    BadSettings, UnknownName, ProductNotFound
+    """
+    found: list[Any] = []
+    for word in words:
+        text = str(word)
+        name, colon, rest = text.partition(":")
+        if Path(text).exists() or (name != "generated" and (not colon or name not in datasets())):
+            found.append(Path(text))
+        elif name == "generated":
+            sizes = rest.lower().split("x") if rest else []
+            if len(sizes) not in (0, 3) or not all(size.isdigit() for size in sizes):
+                raise BadSettings(
+                    f"cannot read {text!r}: expected generated:COUNTxBANDSxSIDE such as generated:16x31x128"
+                )
+            count, bands, side = (int(size) for size in sizes or (16, 31, 128))
+            found += generated_scenes(count, bands, side, seed)
+        else:
+            split, colon, folder = rest.partition(":")
+            if not colon or not folder:
+                raise BadSettings(f"cannot read {text!r}: expected {name}:SPLIT:FOLDER, such as {name}:all:data/")
+            found += [cube for _, cube in open_dataset(folder, name, split, missing="skip")]
+    return found
 
 
 def icvl_patches(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchspectral.synth.recipes import RECIPES, Degraded, Recipe, degrade_array, make_recipe
-from torchspectral.synth.scenes import SyntheticScene, material_spectra, mixed_scene, smooth_maps
+from torchspectral.synth.scenes import SyntheticScene, low_rank_cube, material_spectra, mixed_scene, smooth_maps
 
 __all__ = [
     "RECIPES",
@@ -11,6 +11,7 @@ __all__ = [
     "Recipe",
     "SyntheticScene",
     "degrade_array",
+    "low_rank_cube",
     "make_recipe",
     "material_spectra",
     "mixed_scene",

@@ -78,6 +78,34 @@ def mixed_scene(
     return SyntheticScene(_single(values), _single(clean), _single(abundances), _single(spectra), wavelength)
 
 
+def low_rank_cube(bands: int = 64, rows: int = 128, cols: int = 128, *, rank: int = 5, seed: int = 7) -> np.ndarray:
+    """Smooth spectra times waves with a sharp-edged box each, (band, y, x), float32, 0..1.
+
+    The cube on which the restoration figures were measured: seed 7, 128 x 128 x 64, rank 5.
+
+    Raises
+    ------
+    BadSettings
+        A size below one.
+    """
+    if min(bands, rows, cols, rank) < 1:
+        raise BadSettings(f"got {bands} x {rows} x {cols}, rank {rank}, expected at least 1 of each")
+    rng = np.random.RandomState(seed)
+    row, col = np.meshgrid(np.arange(rows) / rows, np.arange(cols) / cols, indexing="ij")
+    place = np.linspace(0.0, 1.0, bands)
+    cube = np.zeros((bands, rows, cols))
+    for _ in range(rank):
+        down, across, phase = rng.uniform(0.5, 3.0), rng.uniform(0.5, 3.0), rng.uniform(0, 2 * np.pi)
+        amount = 0.5 + 0.5 * np.cos(2 * np.pi * (down * row + across * col) + phase)
+        top, left, reach = rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.3)
+        amount = amount * np.where(np.maximum(np.abs(row - top), np.abs(col - left)) < reach, 1.6, 0.6)
+        centre, width, level = rng.uniform(0, 1), rng.uniform(0.1, 0.4), rng.uniform(0.1, 0.5)
+        spectrum = level + (1 - level) * np.exp(-0.5 * ((place - centre) / width) ** 2)
+        cube += spectrum[:, None, None] * amount
+    cube -= cube.min()
+    return _single(cube / max(float(cube.max()), 1e-12))
+
+
 def _single(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32)
 
