@@ -84,6 +84,12 @@ def _spectral_mixup(bands: int) -> dict[str, Any]:
     return dict(made.state_dict())
 
 
+def _mp_hsir(bands: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    made = ts.create_model("mp-hsir", bands=bands, dim=8, blocks=[1, 1, 1], refinement=1)
+    return dict(made.state_dict())
+
+
 SPECIAL: dict[tuple[str, str], Special] = {
     ("superresolution", "essaformer"): Special({"scale": 2, "gain": 1.0}, _essaformer),
     ("superresolution", "spectral-mixup"): Special(
@@ -103,6 +109,7 @@ SPECIAL: dict[tuple[str, str], Special] = {
     ("sharpening", "pca-z-pnn"): Special({"iterations": 12}),
     ("sharpening", "tv"): Special(settings={"iterations": 5}),
     ("sharpening", "hysure"): Special(settings={"iterations": 5, "p": 4}),
+    ("restoration", "mp-hsir"): Special({"tile": 32, "overlap": 0}, _mp_hsir),
     ("classification", "sam"): Special(roles=("library",)),
     ("unmixing", "fcls"): Special(roles=("library",)),
     ("unmixing", "vca-fcls"): Special(settings={"k": 3}),

@@ -20,7 +20,7 @@ TOKENS = 8192
 @lru_cache(maxsize=8)
 def relative_index(window: int) -> torch.Tensor:
     """Row of the position table for each pair of tokens, (window^2, window^2)."""
-    place = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
+    place = torch.stack(torch.meshgrid(2 * [torch.arange(window, device="cpu")], indexing="ij")).flatten(1)
     gap = place[:, :, None] - place[:, None, :] + window - 1
     return gap[0] * (2 * window - 1) + gap[1]
 
@@ -32,8 +32,8 @@ def edge_masks(window: int, shift: int) -> torch.Tensor:
     A shifted window inside the image sees neighbours only: no mask (0). The last column of windows (1), the last row
     (2) and the corner (3) hold pixels of opposite edges, which must not see each other: -100.
     """
-    far = torch.arange(window) >= window - shift
-    region = torch.zeros(4, window, window)
+    far = torch.arange(window, device="cpu") >= window - shift
+    region = torch.zeros(4, window, window, device="cpu")
     region[1] = far[None, :].float()
     region[2] = 2 * far[:, None].float()
     region[3] = region[1] + region[2]
@@ -44,7 +44,7 @@ def edge_masks(window: int, shift: int) -> torch.Tensor:
 @lru_cache(maxsize=64)
 def edge_kinds(rows: int, cols: int) -> torch.Tensor:
     """Which of `edge_masks` each of rows x cols windows needs, (rows cols)."""
-    kinds = torch.zeros(rows, cols, dtype=torch.long)
+    kinds = torch.zeros(rows, cols, dtype=torch.long, device="cpu")
     kinds[:, -1] += 1
     kinds[-1, :] += 2
     return kinds.flatten()

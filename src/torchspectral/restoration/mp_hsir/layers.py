@@ -90,7 +90,7 @@ def channel_attention(
         q, k = functional.normalize(q, dim=1), functional.normalize(k, dim=1)
         norms = None
     else:
-        sizes = [torch.linalg.vector_norm(t, dim=1).clamp_min(1e-12) for t in (q, k)]
+        sizes = [(t * t).sum(dim=1).clamp_min(1e-24).sqrt() for t in (q, k)]
         norms = sizes[0].view(-1, heads, width, 1) * sizes[1].view(-1, heads, 1, width)
     n = max(q.shape[0], k.shape[0])
     cuts = [slice(h * width, (h + 1) * width) for h in range(heads)]

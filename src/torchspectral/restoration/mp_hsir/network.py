@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -48,6 +49,9 @@ class MPHSIRNetwork(nn.Module):
         Of the feed-forward networks.
     text_mode : {"learned", "paper", "released", "coupled"}
         What text features do, see `prompts.TextMode`.
+    stored_text : bool
+        Keep text features (``text_features``, zero until filled) in the state dict. The authors' checkpoints do not
+        have them.
     authors_layout : bool
         Keep the masks and position indices of the authors' checkpoints in the state dict. They follow from the sizes:
         without them the weights load as well, once the card calls them optional.
@@ -68,14 +72,17 @@ class MPHSIRNetwork(nn.Module):
         heads: Sequence[int] = (2, 4, 8),
         expansion: float = 2.66,
         text_mode: TextMode = "learned",
+        stored_text: bool = False,
         authors_layout: bool = False,
     ) -> None:
         super().__init__()
         _check(bands, dim, tasks, blocks, refinement, heads, text_mode)
         self.bands, self.tasks, self.text_mode = bands, tasks, text_mode
+        self.text_features: torch.Tensor | None
+        self.register_buffer("text_features", torch.zeros(tasks, TEXT) if stored_text else None)
         rates = torch.linspace(0, DROP_PATH, sum(blocks), device="cpu").tolist()
         edges = (0, blocks[0], blocks[0] + blocks[1], sum(blocks))
-        one, two, three = (rates[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True))
+        one, two, three = (rates[a:b] for a, b in pairwise(edges))
         last = [two[i % len(two)] for i in range(refinement)]
 
         def stage(level: int, width: int, compression: int, drop: Sequence[float]) -> BaseBlock:
@@ -101,8 +108,16 @@ class MPHSIRNetwork(nn.Module):
         self.output = nn.Conv2d(2 * dim, bands, 3, padding=1, bias=False)
 
     def start_from(self, text: torch.Tensor) -> None:
-        """First values of the learned text prompts from text features (tasks, 512), as the authors' training begins."""
+        """First values of the learned text prompts from text features (tasks, 512), as the authors' training begins.
+
+        Raises
+        ------
+        BadInput
+            Another shape.
+        """
         self._check_text(text)
+        if self.text_features is not None:
+            self.text_features.copy_(text)
         self.prompt1.start_from(text)
         self.prompt2.start_from(text)
 
@@ -116,7 +131,7 @@ class MPHSIRNetwork(nn.Module):
         task : Tensor of int, shape (n,), (n, k), (1,) or (1, k)
             Task of each sample, or k tasks of equal share.
         text : Tensor, shape (tasks, 512), optional
-            Text features, for every mode but "learned".
+            Text features, for every mode but "learned"; stored ones where none are given.
 
         Returns
         -------
@@ -129,6 +144,7 @@ class MPHSIRNetwork(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != self.bands:
             raise BandMismatch(f"got an image of shape {tuple(x.shape)}, expected (n, {self.bands}, y, x)")
+        text = self.text_features if text is None else text
         if text is not None:
             self._check_text(text)
         rows, cols = x.shape[-2:]
@@ -149,7 +165,9 @@ class MPHSIRNetwork(nn.Module):
         second = self.decoder_level2(pointwise(joined, self.reduce_chan_level2))
         prompt = self.prompt1(_size(first), shares, text, mode)
         joined = torch.cat([self.up2_1(second), self.fusion1(first, prompt)], dim=-1)
-        return self.output(self.refinement(self.decoder_level1(joined)).permute(0, 3, 1, 2)) + x
+        last = self.refinement(self.decoder_level1(joined))
+        out: torch.Tensor = self.output(last.permute(0, 3, 1, 2))
+        return out + x
 
     def shares(self, task: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Shares of the tasks (n, tasks) from task numbers (n,) or (n, k).
