@@ -144,7 +144,7 @@ def test_qa_pixel_file_is_read_by_its_bits(tmp_path: Path) -> None:
 
     path = tmp_path / "LC08_x_QA_PIXEL.TIF"
     values = np.array([[21824, 1, 22280, 23888, 5440, 21952]], dtype="u2")
-    with rasterio.open(path, "w", driver="GTiff", width=6, height=1, count=1, dtype="u2") as out:
+    with rasterio.open(path, "w", driver="GTiff", width=6, height=1, count=1, dtype="uint16") as out:
         out.write(values, 1)
     mask, used = clear_mask(path)
     # clear, fill, cloud, shadow, clear, water
