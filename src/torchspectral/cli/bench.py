@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torchspectral.cli.options import Config, Json, Out, Overwrite, Seed
+from torchspectral.cli.options import Config, Json, Out, Overwrite, Scenes, Seed
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare methods on a scene: tables and figures.")
 
@@ -71,6 +71,43 @@ def sharpen(
             method_settings=special,
             progress=progress,
             **own,
+        )
+    print_result(result, as_json)
+
+
+@app.command()
+def restore(
+    scenes: Scenes,
+    output: Out,
+    *,
+    method: Annotated[
+        str, typer.Option("--method", "-m", help='Methods, comma-separated, or "all" that need no weights.')
+    ] = "all",
+    noise: Annotated[
+        str, typer.Option("--noise", help="Degradations, comma-separated; see `torchspectral degrade`.")
+    ] = "gaussian:30,noniid,icvl-mixture",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Restoration methods on scenes made noisy: PSNR, SSIM, SAM and seconds (CSV, Markdown, LaTeX).
+
+    Example: torchspectral bench restore scene.tif -o bench/ --method fast-eigen,mnf
+    """
+    from torchspectral.bench.restoration import bench_restoration
+    from torchspectral.cli.batch import expand
+    from torchspectral.cli.show import print_result, progress_bar
+    from torchspectral.io import open_product
+
+    with progress_bar("bench") as progress:
+        result = bench_restoration(
+            [open_product(path) for path in expand(scenes)],
+            methods=None if method == "all" else [m.strip() for m in method.split(",")],
+            recipes=[r.strip() for r in noise.split(",")],
+            out=output,
+            seed=seed,
+            overwrite=overwrite,
+            progress=progress,
         )
     print_result(result, as_json)
 
