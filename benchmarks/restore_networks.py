@@ -16,9 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import restore_plain
 import torch
 
+import restore_plain
 import torchspectral as ts
 from machine import best_of, measure
 from torchspectral.engine.memory import PeakMemory
@@ -88,7 +88,9 @@ def parity(folder: Path) -> list[dict[str, Any]]:
         with torch.no_grad():
             for kind, out in (("ours", network(x)), ("plain", form(state, x))):
                 row = case.compare({"output": out})["output"]
-                found.append({"row": f"{model} parity {kind}", "of what is allowed": row["of_allowed"], "ok": row["ok"]})
+                found.append(
+                    {"row": f"{model} parity {kind}", "of what is allowed": row["of_allowed"], "ok": row["ok"]}
+                )
     return found
 
 

@@ -65,6 +65,15 @@ def _network(name: str) -> Callable[[int], dict[str, Any]]:
     return state
 
 
+def _small(name: str, *, by_bands: bool) -> Callable[[int], dict[str, Any]]:
+    def state(bands: int) -> dict[str, Any]:
+        torch.manual_seed(0)
+        network = ts.create_model(name, channels=2, **({"bands": bands} if by_bands else {}))
+        return dict(network.state_dict())
+
+    return state
+
+
 PRIOR = {"iterations": 12, "channels": 8, "gain": 1.0}
 def _z_pnn(bands: int) -> dict[str, Any]:
     from torchspectral.sharpening.zero_shot.networks import PNN
@@ -109,6 +118,8 @@ SPECIAL: dict[tuple[str, str], Special] = {
     ("sharpening", "pca-z-pnn"): Special({"iterations": 12}),
     ("sharpening", "tv"): Special(settings={"iterations": 5}),
     ("sharpening", "hysure"): Special(settings={"iterations": 5, "p": 4}),
+    ("restoration", "hsdt"): Special({"tile": 32, "overlap": 8}, _small("hsdt-s", by_bands=True)),
+    ("restoration", "man"): Special(state=_small("man-s", by_bands=False)),
     ("restoration", "mp-hsir"): Special({"tile": 32, "overlap": 0}, _mp_hsir),
     ("classification", "sam"): Special(roles=("library",)),
     ("unmixing", "fcls"): Special(roles=("library",)),

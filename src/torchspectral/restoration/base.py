@@ -169,9 +169,12 @@ def _trained(
 
     from torchspectral.engine.trained import trained
     from torchspectral.registry import load_target
+    from torchspectral.weights.files import strip_prefixes
 
     loaded, cube, notes = trained(card, weights, cube, options)
     target = load_target(card.target)
+    if getattr(target, "marker", ()):
+        loaded = replace(loaded, state=strip_prefixes(loaded.state, dict.fromkeys(target.marker)))
     decided = target.settings_of(loaded.state) if hasattr(target, "settings_of") else {}
     if loaded.card.scale.rule == "fixed" and "range" in target.Settings.model_fields and "range" not in settings:
         gain, offset = loaded.card.scale.gain, loaded.card.scale.offset
