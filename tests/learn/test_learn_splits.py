@@ -48,6 +48,10 @@ def test_parts_keep_their_distance(shapes, block, guard, reach, seed, share) -> 
                 assert distance(a.window, b.window) >= guard
                 # What is read to make the patches of one part never lies in the blocks of the other.
                 assert not overlap(a.ground, b.window) and not overlap(b.ground, a.window)
+    for a in areas:
+        assert a.ground.row <= a.window.row and a.ground.col <= a.window.col
+        assert a.ground.row + a.ground.height >= a.window.row + a.window.height
+        assert a.ground.col + a.ground.width >= a.window.col + a.window.width
 
 
 def test_default_block_and_guard_suit_the_scene() -> None:

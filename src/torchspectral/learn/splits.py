@@ -232,7 +232,7 @@ def _side(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Along one axis: what is left of a block, and what may be read for it."""
     stop = start + length
-    grow = min(reach, length)  # not beyond the neighbour, which is of about this size
+    grow = max(min(reach, length), 1)  # not beyond the neighbour, which is of about this size
     low = start if other0 else max(start - grow + 1, 0)
     high = stop if other1 else stop + grow - 1
     return (start + cut0, length - cut0 - cut1), (low, high - low)
