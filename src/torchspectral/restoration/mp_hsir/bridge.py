@@ -82,7 +82,7 @@ class Bridge:
             raise BandMismatch(
                 f"{inside.size} bands of the scene lie within the network's range, {network.min():g} to "
                 f"{network.max():g} nm, and cover {covered:.0%} of it, expected at least {LEAST_COVERAGE:.0%}: take "
-                "weights for this sensor (torchspectral train restore --method mp-hsir)"
+                "weights for this sensor (torchspectral train restore --method mp-hsir-remote)"
             )
         there = np.zeros((network.size, scene.size))
         there[:, touched] = interpolation(scene[touched], network)

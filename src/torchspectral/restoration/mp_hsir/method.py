@@ -151,7 +151,7 @@ class MPHSIR(Method):
                     f"the weights are for {bands} bands and the scene has {scene.size}: "
                     + ("leave out resample=never" if grid is not None else "give first_band and last_band of the "
                        "network's evenly spaced bands, or train on this sensor (torchspectral train restore --method "
-                       "mp-hsir)")
+                       "mp-hsir-remote)")
                 )  # fmt: skip
             return None
         step = (grid[-1] - grid[0]) / max(bands - 1, 1)
@@ -227,8 +227,8 @@ class MPHSIR(Method):
         return {**found, "warnings": warnings}
 
 
-FEATURES = 60
-"""Values a pixel and channel of the first level that are alive at once (measured at the last decoder)."""
+FEATURES = 40
+"""Values a pixel and channel of the first level that are alive at once (36 measured on 256 x 256 pixels)."""
 
 
 def _like(matrix: np.ndarray, cube: torch.Tensor) -> torch.Tensor:
@@ -294,7 +294,7 @@ def arguments_of(state: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(tensor, torch.Tensor) or tensor.ndim <= axis:
             raise MissingWeights(
                 "mp-hsir needs trained weights: give weights=FILE or a name (torchspectral weights list), or train: "
-                "torchspectral train restore --method mp-hsir --data SCENES -o RUN"
+                "torchspectral train restore --method mp-hsir-remote --data SCENES -o RUN"
             )
         return int(tensor.shape[axis])
 
