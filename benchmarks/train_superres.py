@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     given = parser.parse_args()
     settings = {
-        "dim": 32, "scale": SCALE, "residual": "bicubic", "dropout": 0.0, "patch": 48, "batch": 4, "stride": 12,
+        "dim": 32, "scale": SCALE, "residual": "bicubic", "dropout": 0.0, "patch": 32, "batch": 4, "stride": 8, "guard": 4,
         "learning_rate": 1e-3, "decay": "cosine", "clip": 1.0, "validate_every": 100, "checkpoint_every": 50, "gain": 1.0,
     }  # fmt: skip
     card = {

@@ -14,14 +14,16 @@ from torch import nn
 LEAST_CHANNELS = 128
 """Fewer channels than this, and transforming costs what the smaller products save."""
 
-LEAST_PIXELS = 4096
+LEAST_PIXELS = 2048
 """Fewer pixels (of a batch) than this, and transforming the weights costs too much."""
 
 STRIP_BYTES = 4 << 20
 """Transformed values worked on at a time: they stay in the processor's cache."""
 
 
-def conv3(x: torch.Tensor, layer: nn.Conv2d, above: int = 0, below: int = 0) -> torch.Tensor:
+def conv3(
+    x: torch.Tensor, layer: nn.Conv2d, above: int = 0, below: int = 0, kernels: torch.Tensor | None = None
+) -> torch.Tensor:
     """A 3 x 3 convolution of unchanged size with zeros outside, as ``layer(x)`` up to rounding.
 
     Parameters
@@ -32,6 +34,8 @@ def conv3(x: torch.Tensor, layer: nn.Conv2d, above: int = 0, below: int = 0) -> 
         3 x 3, padding 1, stride 1.
     above, below : {0, 1}
         First and last rows of `x` that are there as neighbours only: the output lacks them.
+    kernels : Tensor, optional
+        ``transformed(layer.weight)``, where many parts of an image follow each other.
 
     Returns
     -------
@@ -40,7 +44,7 @@ def conv3(x: torch.Tensor, layer: nn.Conv2d, above: int = 0, below: int = 0) -> 
     if torch.is_grad_enabled() or not fits(x, layer.weight):
         out: torch.Tensor = layer(x)
         return out[..., above : out.shape[-2] - below, :]
-    return minimal_filtering(x, layer.weight, layer.bias, above, below)
+    return minimal_filtering(x, transformed(layer.weight) if kernels is None else kernels, layer.bias, above, below)
 
 
 def fits(x: torch.Tensor, weight: torch.Tensor) -> bool:
@@ -56,14 +60,15 @@ def fits(x: torch.Tensor, weight: torch.Tensor) -> bool:
 
 
 def minimal_filtering(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, above: int = 0, below: int = 0
+    x: torch.Tensor, kernels: torch.Tensor, bias: torch.Tensor | None, above: int = 0, below: int = 0
 ) -> torch.Tensor:
     """F(2 x 2, 3 x 3) in strips of rows; needs no gradient.
 
     Parameters
     ----------
     x : Tensor, shape (n, channel, y, x)
-    weight : Tensor, shape (outputs, channel, 3, 3)
+    kernels : Tensor, shape (16, outputs, channel)
+        See `transformed`.
     bias : Tensor, shape (outputs,), optional
     above, below : {0, 1}
         See `conv3`.
@@ -74,9 +79,8 @@ def minimal_filtering(
         Channels last in memory.
     """
     n, channels, height, width = x.shape
-    outputs, height = weight.shape[0], height - above - below
+    outputs, height = kernels.shape[1], height - above - below
     rows, cols = -(-height // 2), -(-width // 2)
-    kernels = transformed(weight)
     out = x.new_empty(n, 2 * rows, 2 * cols, outputs)
     strip = max(1, min(rows, STRIP_BYTES // (64 * (channels + outputs) * cols)))
     room = _Room(x, strip, cols, channels, outputs)
@@ -91,11 +95,10 @@ def minimal_filtering(
 
 
 def transformed(weight: torch.Tensor) -> torch.Tensor:
-    """Kernels in the transformed domain, (16, channel, outputs)."""
+    """Kernels in the transformed domain, (16, outputs, channel)."""
     outputs, channels = weight.shape[:2]
     g = weight.new_tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-    taps = weight.permute(2, 3, 1, 0).reshape(9, channels * outputs)
-    return (torch.kron(g, g) @ taps).view(16, channels, outputs)
+    return (torch.kron(g, g) @ weight.reshape(-1, 9).T).view(16, outputs, channels)
 
 
 class _Room:
@@ -138,7 +141,7 @@ class _Room:
         values = self.values[: 16 * count * cols * channels].view(4, 4, count, cols, channels)
         _into(values.transpose(0, 1), [half[:, :, k : k + 2 * cols - 1 : 2] for k in range(4)])
         sums = self.sums[: 16 * count * cols * outputs].view(16, count * cols, outputs)
-        torch.bmm(values.view(16, count * cols, channels), kernels, out=sums)
+        torch.bmm(values.view(16, count * cols, channels), kernels.transpose(1, 2), out=sums)
         if bias is not None:
             sums[5].add_(bias)  # the one product that counts once in each of the four outputs
         rows = self.rows[:, :, :count]

@@ -41,7 +41,7 @@ class Interpolation(Method):
     Settings: ClassVar[type[Settings]] = InterpolationSettings
     scope = Scope.LOCAL
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
         self.halo = HALO[self.settings.kernel]
         self.outputs = (Output("cube", zoom=self.settings.scale),)

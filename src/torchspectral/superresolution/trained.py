@@ -68,7 +68,7 @@ class TrainedNetwork(Method):
         """Whether super-resolution works without this tensor of the network."""
         return False
 
-    def module(self, state: State, like: torch.Tensor) -> nn.Module:
+    def module(self, state: State, like: torch.Tensor) -> Any:
         """The network with the weights of a state, for the bands, device and precision of a tile.
 
         Raises

@@ -99,7 +99,7 @@ class SuperResolutionRecipe(Recipe):
             psnr.update(made, truth)
             plain.update(up, truth)
             angle.update(made, truth)
-        loss = float((out - batch["target"]).abs().mean())
+        loss = float((out.detach() - batch["target"]).abs().mean())
         return {"loss": loss, "psnr": psnr.compute(), "psnr_bicubic": plain.compute(), "sam": angle.compute()}
 
     def card(self) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class ESSAformer(TrainedNetwork):
         sums = None
         if self.settings.attention == "scene":
             sums = [Sums(*(part.to(x.device) for part in one.tensors().values())) for one in statistics_of(state)]
-        bands = network.conv_first.in_channels
+        bands = int(network.bands)
         with torch.no_grad():
             if sums is None or x.shape[0] == 1:
                 fine = network(self.grouped(x, bands), sums)
@@ -149,14 +149,14 @@ class _PassSums:
         core = slice(rows, rows + inner.height), slice(cols, cols + inner.width)
         known = [Sums(*(part.to(x.device) for part in one.tensors().values())) for one in statistics_of(self.state)]
         with torch.no_grad():
-            groups = self.method.grouped(x, network.conv_first.in_channels)
+            groups = self.method.grouped(x, network.bands)
             found: Sums = network.sums(groups, known, tile.valid[0, 0], core)
         return Sums(*(part.cpu() for part in found.tensors().values()))
 
 
 def statistics_of(state: State) -> list[Sums]:
     """Sums of the passes that a state knows, in order."""
-    found = []
+    found: list[Sums] = []
     while f"statistics.{len(found)}.cross" in state:
         found.append(Sums(*(state[f"statistics.{len(found)}.{part}"] for part in PARTS)))
     return found

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from torchspectral.errors import BadSettings
-from torchspectral.superresolution.convolution import conv3
+from torchspectral.superresolution.convolution import conv3, fits, transformed
 from torchspectral.superresolution.essaformer.attention import Folded, SpectralAttention, Sums
 
 PASSES = 5
@@ -92,10 +92,11 @@ class Refiner(nn.Module):
         weights = self._first_layer(first, folded, sums)
         out = torch.empty_like(x, memory_format=torch.channels_last)
         tail, bias = last.weight[:, :, 0, 0].T, last.bias
+        fast = transformed(middle.weight) if fits(x, middle.weight) else None
         for image, query, result in zip(x.permute(0, 2, 3, 1), weights[2], out.permute(0, 2, 3, 1), strict=True):
             height = image.shape[0]
             for rows, wide in self._widened(image, folded, (weights[0], weights[1], query, weights[3])):
-                made = conv3(wide[None].permute(0, 3, 1, 2), middle, int(rows.start > 0), int(rows.stop < height))
+                made = conv3(wide[None].permute(0, 3, 1, 2), middle, int(rows.start > 0), int(rows.stop < height), fast)
                 hidden = F.leaky_relu_(made, 0.2).permute(0, 2, 3, 1).reshape(-1, tail.shape[0])
                 plain = torch.addmm(bias, hidden, tail).view(image[rows].shape)
                 torch.add(plain, image[rows], out=result[rows])
@@ -116,7 +117,9 @@ class Refiner(nn.Module):
         attended, plain = weight[:, :dim], weight[:, dim:]
         out = attended @ self.attn.ln.weight.double()
         value, offset = (part.double() for part in folded.value)
-        bias = out @ offset + attended @ self.attn.ln.bias.double() + first.bias.double()
+        own, last = first.bias, self.attn.ln.bias
+        assert own is not None
+        bias = out @ offset + attended @ last.double() + own.double()
         kind = first.weight.dtype
         query = (folded.mixed(sums) @ out.T).to(kind)
         return plain.T.to(kind).contiguous(), (value @ out.T).to(kind), query, bias.to(kind)
@@ -127,22 +130,23 @@ class Refiner(nn.Module):
         """Chunks of rows of the first layer's output, (y, x, 2 dim), each with the rows next to it."""
         plain, normalised, query, bias = weights
         height, width, dim = image.shape
-        kept: torch.Tensor | None = None
-        begun = 0
+        room: torch.Tensor | None = None
+        begun = kept = 0
         for rows in _chunks(image):
             tokens = image[rows].reshape(-1, dim)
+            count = rows.stop - rows.start
+            if room is None:
+                room = image.new_empty(count + 2, width, 2 * dim)
             normal = F.layer_norm(tokens, (dim,), eps=self.norm.eps)
-            made = torch.addmm(bias, tokens, plain).addmm_(normal, normalised)
-            made.addmm_(folded.queries(normal), query)
-            made = F.leaky_relu_(made, 0.2).view(-1, width, 2 * dim)
-            wide = made if kept is None else torch.cat([kept, made])
+            made = torch.addmm(bias, tokens, plain, out=room[kept : kept + count].view(-1, 2 * dim))
+            made.addmm_(normal, normalised).addmm_(folded.queries(normal), query)
+            F.leaky_relu_(made, 0.2)
+            kept += count
             done = rows.stop if rows.stop == height else rows.stop - 1
-            if done > begun:
-                yield slice(begun, done), wide
-                begun = done
-                kept = wide[-2:].clone()
-            else:
-                kept = wide
+            yield slice(begun, done), room[:kept]
+            begun = done
+            room[:2].copy_(room[kept - 2 : kept].clone())
+            kept = 2
 
 
 class Blocks(nn.Module):

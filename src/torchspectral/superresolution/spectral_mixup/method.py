@@ -85,7 +85,7 @@ class SpectralMixup(TrainedNetwork):
         """Super-resolve a whole tile."""
         x = tile["cube"]
         network = self.module(state, x)
-        bands = network.skip_conv.in_channels
+        bands = int(network.bands)
         with torch.no_grad():
             part = self.grouped(x, bands)
             fine = network(part, imresize(part, self.settings.scale))

@@ -6,7 +6,7 @@ worked as the one linear map that they are (`joined_tail`), and groups go throug
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -16,7 +16,8 @@ from torchspectral.errors import BadSettings
 from torchspectral.superresolution.convolution import conv3
 from torchspectral.superresolution.groups import gather_groups, mean_of_groups, starts_of
 
-PSEUDO_COLOURS = 8
+GROUPS_AT_ONCE = 3
+"""Groups of an image that go through the branches together at inference: their maps are a quarter of the trunk's."""
 
 
 class ResBlock(nn.Module):
@@ -31,7 +32,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Add to a feature map."""
-        first, relu, second = self.body
+        layers: Any = self.body
+        first, relu, second = layers
         return _added(x, conv3(relu(conv3(x, first)), second), self.share)
 
 
@@ -116,12 +118,12 @@ class Branch(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Work on a batch, (n, channels, y, x)."""
         x = self.body(conv3(x, self.head))
-        layers = list(self.upsample)
+        layers: list[Any] = list(self.upsample)
         tail = getattr(self, "tail", None)
         if tail is not None and len(layers) >= 2 and not torch.is_grad_enabled() and not _autocast(x):
             *layers, last, shuffle = layers
             x = _run(x, layers)
-            return joined_tail(x, last, shuffle.upscale_factor, tail)
+            return joined_tail(x, last, int(shuffle.upscale_factor), tail)
         x = _run(x, layers)
         return x if tail is None else conv3(x, tail)
 
@@ -202,7 +204,10 @@ class DeepShare(nn.Module):
         """
         if modality == "spectral":
             n = x.shape[0]
-            made = self.branch2(self.branch1(gather_groups(_last(x), self.starts, self.n_subs)))
+            groups = gather_groups(_last(x), self.starts, self.n_subs)
+            # Without a gradient as many groups at a time as take no more room than the trunk does.
+            size = groups.shape[0] if torch.is_grad_enabled() else GROUPS_AT_ONCE * n
+            made = torch.cat([self.branch2(self.branch1(part)) for part in groups.split(size)])
             whole = mean_of_groups(made, self.starts, self.bands, n)
             return self._end(whole, lms, self.trunk, self.skip_conv, self.final)
         if modality == "rgb":
