@@ -17,7 +17,7 @@ LEAST_CHANNELS = 128
 LEAST_PIXELS = 2048
 """Fewer pixels (of a batch) than this, and transforming the weights costs too much."""
 
-STRIP_BYTES = 4 << 20
+STRIP_BYTES = 8 << 20
 """Transformed values worked on at a time: they stay in the processor's cache."""
 
 

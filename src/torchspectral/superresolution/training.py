@@ -131,6 +131,7 @@ class ESSAformerTraining(SuperResolutionTraining):
     dim: int = setting(256, "channels", ge=1)
     dropout: float = setting(0.2, "share of channels that is dropped, three times a refinement", ge=0, lt=1)
     residual: Literal["none", "bicubic"] = setting("none", "what the network's output is added to; published: none")
+    quiet_start: bool = setting(False, "begin with the last layer at zero: with the residual, as plain interpolation")
     tv_weight: float = setting(0.0, "weight of the total variation over space and bands; SSPSR: 0.001", ge=0)
 
 
@@ -151,6 +152,14 @@ class ESSAformerRecipe(SuperResolutionRecipe):
             "dropout": s.dropout,
             "residual": s.residual,
         }
+
+    def build(self) -> torch.nn.Module:
+        """The network with fresh weights."""
+        network = super().build()
+        if self.settings.quiet_start:
+            for parameter in network.get_submodule("conv_last").parameters():
+                torch.nn.init.zeros_(parameter)
+        return network
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """The network's output for a batch."""
