@@ -133,8 +133,8 @@ def main() -> None:
         constructor={"bands": 31} if hsdt else {},
         noise=(0.0, NOISE[1]),
         licence="Apache-2.0",
-        commercial="allowed",
-        source="trained for this package",
+        commercial="free, also commercially",
+        source="trained for torchspectral, shipped with it",
         metrics=metrics,
         trained_on=(
             f"generated cubes of {'31' if hsdt else '16, 31 and 48'} bands, Gaussian noise of 2 to 75 (of 255), alike in "

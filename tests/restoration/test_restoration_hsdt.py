@@ -189,3 +189,27 @@ def test_plug_and_play_weights_get_the_noise_level():
         ts.run(HSDT(HSDTSettings.make(sigma=sigma)), {"cube": cube}, state=state)["cube"].values for sigma in (5, 50)
     )
     assert np.isfinite(one).all() and not np.allclose(one, two)
+
+
+def test_shipped_weights_beat_five_components_on_a_generated_cube():
+    clean = mixed_scene(31, 64, 64, snr=None, seed=77).values
+    clean = (clean - clean.min()) / np.ptp(clean)
+    noisy = clean + np.float32(50 / 255) * np.random.default_rng(5).standard_normal(clean.shape, dtype=np.float32)
+    cube = ts.make_cube(noisy, wavelength=np.linspace(400, 1000, 31), quantity="reflectance")
+    result = ts.restore(cube, method="hsdt")
+    assert result.report.weights == "hsdt-s.generated"
+
+    def psnr(image: np.ndarray) -> float:
+        return float(-10 * np.log10(np.mean((image - clean) ** 2)))
+
+    flat = noisy.reshape(31, -1)
+    mean = flat.mean(1, keepdims=True)
+    vectors = np.linalg.svd(flat - mean, full_matrices=False)[0][:, :5]
+    pca = (vectors @ (vectors.T @ (flat - mean)) + mean).reshape(clean.shape)
+    out = psnr(result["cube"].values)
+    assert out > psnr(noisy) + 10 and out > psnr(pca), (psnr(noisy), psnr(pca), out)
+
+
+def test_shipped_weights_take_any_number_of_bands():
+    for bands in (12, 60):
+        assert ts.restore(scene(bands), method="hsdt")["cube"].shape == (bands, 40, 36)

@@ -16,7 +16,12 @@ from torchspectral.weights import Weights, check_fit, load
 
 
 def trained(
-    card: Card, weights: str | Path | None, cube: xr.DataArray, options: Mapping[str, Any]
+    card: Card,
+    weights: str | Path | None,
+    cube: xr.DataArray,
+    options: Mapping[str, Any],
+    *,
+    any_bands: bool = False,
 ) -> tuple[Weights, xr.DataArray, list[str]]:
     """Load the weights that a method is to use on a scene.
 
@@ -29,6 +34,8 @@ def trained(
     cube : DataArray, dims (band, y, x)
     options : mapping
         Fields of `RunOptions`: ``bands`` and ``resample`` count here.
+    any_bands : bool
+        The method takes other numbers of bands than its network was built for; wavelengths on the card still bind.
 
     Returns
     -------
@@ -56,5 +63,9 @@ def trained(
     if model and model != card.name and not model.startswith(f"{card.name}-"):
         raise BadWeights(f"weights {loaded.card.name} are for {model}, expected weights of {card.name}")
     chosen = choose_bands(cube, options.get("bands", "good"), Report())
-    fitted, notes = check_fit(loaded.card, cube.isel(band=chosen), resample=bool(options.get("resample", False)))
+    wanted = loaded.card
+    if any_bands:
+        free = {key: value for key, value in wanted.constructor.items() if key != "bands"}
+        wanted = wanted.model_copy(update={"constructor": free})
+    fitted, notes = check_fit(wanted, cube.isel(band=chosen), resample=bool(options.get("resample", False)))
     return loaded, fitted if notes else cube, notes

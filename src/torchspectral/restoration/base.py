@@ -171,8 +171,8 @@ def _trained(
     from torchspectral.registry import load_target
     from torchspectral.weights.files import strip_prefixes
 
-    loaded, cube, notes = trained(card, weights, cube, options)
     target = load_target(card.target)
+    loaded, cube, notes = trained(card, weights, cube, options, any_bands=getattr(target, "any_bands", False))
     if getattr(target, "marker", ()):
         loaded = replace(loaded, state=strip_prefixes(loaded.state, dict.fromkeys(target.marker)))
     decided = target.settings_of(loaded.state) if hasattr(target, "settings_of") else {}

@@ -82,6 +82,7 @@ class VolumeDenoiser(Method):
     outputs = (Output("cube"),)
     multiple = 8
     starts_from_state: ClassVar[bool] = True
+    any_bands: ClassVar[bool] = True
     name: ClassVar[str] = ""
     marker: ClassVar[tuple[str, ...]] = ()
     """Keys of which one stands in every set of weights."""
