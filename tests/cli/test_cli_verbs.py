@@ -76,6 +76,7 @@ def _samples(folder: Path) -> None:
     assert run("simulate", "wald", "scene.tif", "--ratio", "4", "-o", "pair/") == 0
     for name in ("hs", "pan"):
         (folder / f"{name}.tif").write_bytes((folder / "pair" / f"{name}.tif").read_bytes())
+    ts.save(ts.open(folder / "pair" / "truth.tif").isel(band=slice(0, 4)), folder / "guide.tif")
     assert run("sharpen", "hs.tif", "pan.tif", "-o", "sharp.tif") == 0
     assert run("endmembers", "scene.tif", "-k", "3", "-o", "minerals.sli") == 0
     for made in ("model.safetensors", "model.pth"):

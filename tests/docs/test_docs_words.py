@@ -124,9 +124,9 @@ def settings_of(verb: str, values: dict[str, Any]) -> set[str]:
         return set(DegradeSettings.model_fields)
     known: set[str] = set()
     for room in rooms:
-        names = [n for n in str(values.get("method", "all")).split(",") if n != "all"]
-        for name in names:
-            known |= {row["name"] for row in registry.settings_table(registry.card(room, name))}
+        named = [n for n in str(values.get("method") or "all").split(",") if n != "all"]
+        for card in [registry.card(room, n) for n in named] or registry.methods(room):
+            known |= {row["name"] for row in registry.settings_table(card)}
     return known
 
 

@@ -47,7 +47,7 @@ def sharpen(
 ) -> None:
     """Sharpen a hyperspectral image with a panchromatic one, or with several bands of a finer sensor.
 
-    Example: torchspectral sharpen enmap/ --guide sentinel2.SAFE -o sharp.tif
+    Example: torchspectral sharpen hs.tif --guide guide.tif -o sharp.tif
     """
     from torchspectral.cli.verb import open_pan, run_verb
     from torchspectral.errors import BadSettings
