@@ -87,7 +87,12 @@ ROWS = [
         "have 5 bands and the cube 8",
     ),
     Row("state-of-words", lambda tmp: ts.unmix(cube(), state={"endmembers": "soil"}), BadInput, "of type str"),
-    Row("mnf-state", lambda tmp: ts.restore(cube(), method="mnf", state={"mean": 3}), BadInput, "the state has no forward"),
+    Row(
+        "mnf-state",
+        lambda tmp: ts.restore(cube(), method="mnf", state={"mean": 3}),
+        BadInput,
+        "the state has no forward",
+    ),
     Row("sam-state", lambda tmp: ts.classify(cube(), state={"means": 3}), BadInput, "references"),
     Row("sam-of-nothing", lambda tmp: ts.classify(cube()), BadSettings, "exactly one"),
     Row("sam-no-labels", lambda tmp: ts.classify(cube(), labels=labels(0)), BadInput, "no labelled pixel"),
@@ -143,7 +148,9 @@ ROWS += [
     ),
     Row(
         "cli-mnf-components",
-        lambda tmp: ts.restore(ts.open(tmp / "scene.tif"), method="mnf", settings={"components": 40}, out=tmp / "c.tif"),
+        lambda tmp: ts.restore(
+            ts.open(tmp / "scene.tif"), method="mnf", settings={"components": 40}, out=tmp / "c.tif"
+        ),
         BadInput,
         "only 8 bands vary",
         cli=lambda tmp: ["restore", tmp / "scene.tif", "-o", tmp / "c.tif", "-m", "mnf", "--set", "components=40"],

@@ -75,6 +75,8 @@ def _small(name: str, *, by_bands: bool) -> Callable[[int], dict[str, Any]]:
 
 
 PRIOR = {"iterations": 12, "channels": 8, "gain": 1.0}
+
+
 def _z_pnn(bands: int) -> dict[str, Any]:
     from torchspectral.sharpening.zero_shot.networks import PNN
 
