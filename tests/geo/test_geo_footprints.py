@@ -102,7 +102,7 @@ def test_what_lies_nowhere_has_none() -> None:
 def test_emit_crop(samples) -> None:
     import h5py
 
-    with h5py.File(samples / "emit" / "EMIT_L1B_OBS_001_20220827T060753_9999999_999.nc", locking=False) as file:
+    with h5py.File(samples / "emit" / "EMIT_L1B_OBS_001_20220827T060753_9999999_999.nc") as file:
         lon, lat = file["location/lon"][...], file["location/lat"][...]
     geometry, bbox = footprint(place_swath(make_cube(np.zeros((1, 200, 200))), lon, lat))
     found = check(geometry, bbox)

@@ -82,7 +82,7 @@ def test_real_tiles_by_name_and_without_touching_a_value(samples) -> None:
 
 @pytest.fixture(scope="module")
 def emit(samples) -> xr.DataArray:
-    with h5py.File(samples / "emit" / "EMIT_L1B_OBS_001_20220827T060753_9999999_999.nc", locking=False) as file:
+    with h5py.File(samples / "emit" / "EMIT_L1B_OBS_001_20220827T060753_9999999_999.nc") as file:
         obs = np.moveaxis(file["obs"][:, :, 1:3], -1, 0)
         where = [file[f"location/{name}"][...] for name in ("lon", "lat", "glt_x", "glt_y")]
         transform = Affine.from_gdal(*(float(v) for v in file.attrs["geotransform"]))

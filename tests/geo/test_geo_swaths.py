@@ -37,7 +37,7 @@ class Counting(LazyArray):
 @pytest.fixture(scope="module")
 def emit(samples):
     path = samples / "emit" / "EMIT_L1B_OBS_001_20220827T060753_9999999_999.nc"
-    with h5py.File(path, locking=False) as file:
+    with h5py.File(path) as file:
         obs = np.moveaxis(file["obs"][...], -1, 0)
         lon, lat = file["location/lon"][...], file["location/lat"][...]
         glt_x, glt_y = file["location/glt_x"][...], file["location/glt_y"][...]

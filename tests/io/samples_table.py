@@ -109,14 +109,14 @@ def landsat5(path: Path) -> np.ndarray:
 
 
 def neon(path: Path) -> np.ndarray:
-    with h5py.File(path, "r", locking=False) as file:
+    with h5py.File(path, "r") as file:
         stored = file["SJER/Reflectance/Reflectance_Data"][()]
     return np.where(stored == -9999, np.nan, stored / 10000.0).transpose(2, 0, 1)
 
 
 def emit(name: str) -> Plain:
     def read(path: Path) -> np.ndarray:
-        with h5py.File(path, "r", locking=False) as file:
+        with h5py.File(path, "r") as file:
             stored = file[name][()]
         return np.where(stored == -9999, np.nan, stored).transpose(2, 0, 1)
 

@@ -29,7 +29,7 @@ STATED = (61.6401745, 5.42232520e-04, -0.0, 36.3916118, -0.0, -5.42232520e-04)
 
 
 def stored_in(path: Path, *names: str) -> list[np.ndarray]:
-    with h5py.File(path, "r", locking=False) as file:
+    with h5py.File(path, "r") as file:
         return [file[name][()] for name in names]
 
 

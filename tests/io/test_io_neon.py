@@ -22,7 +22,7 @@ from torchspectral.geo import grid_of
 def test_real_subset(samples: Path) -> None:
     path = samples / "neon" / "neon_sjer_subset.h5"
     cube = ts.open(path)
-    with h5py.File(path, "r", locking=False) as file:
+    with h5py.File(path, "r") as file:
         stored = file["SJER/Reflectance/Reflectance_Data"][()]
         waves = file["SJER/Reflectance/Metadata/Spectral_Data/Wavelength"][()]
     assert ts.describe(path)["reader"] == "neon" and cube.shape == (426, 30, 30)

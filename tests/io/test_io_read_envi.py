@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import torchspectral as ts
-from torchspectral.errors import BadCube, BandMismatch, BrokenProduct, MissingMetadata, ProductNotFound
+from torchspectral.errors import BadCube, BandMismatch, BrokenProduct, MissingMetadata, ProductNotFound, TooLarge
 from torchspectral.geo import grid_of
 from torchspectral.io.readers.envi.header import parse_header
 
@@ -244,7 +244,8 @@ def test_classification_is_a_layer_with_names(tmp_path: Path) -> None:
         ("file compression = 1\n", BrokenProduct, "compressed"),
         ("map info = {UTM, 1, 1, here, 2, 3, 4}\n", BrokenProduct, "map info"),
         ("data ignore value = none\n", BrokenProduct, "data ignore value"),
-        ("lines = 100000000\nbands = 5000\n", BrokenProduct, "truncated"),
+        ("lines = 100000000\nbands = 5000\n", TooLarge, "along an axis"),
+        ("lines = 10000000\nbands = 5000\n", BrokenProduct, "truncated"),
         ("lines = -4\n", BrokenProduct, "at least one"),
         ("data type = 77\n", BrokenProduct, "data type 77"),
         ("interleave = tiled\n", BrokenProduct, "tiled"),

@@ -123,7 +123,7 @@ def test_headers_without_data(samples: Path, tmp_path: Path, name: str) -> None:
 def test_emit_lookup_is_that_of_the_product(samples: Path, name: str) -> None:
     path = samples / "emit" / f"{name}_001_20220827T060753_9999999_999.nc"
     value = ts.open(path)
-    with h5py.File(samples / "emit" / "EMIT_L1B_OBS_001_20220827T060753_9999999_999.nc", "r", locking=False) as file:
+    with h5py.File(samples / "emit" / "EMIT_L1B_OBS_001_20220827T060753_9999999_999.nc", "r") as file:
         glt = np.stack([file["location/glt_x"][()], file["location/glt_y"][()]])
     seen = (glt != 0).all(axis=0)
     assert glt.shape[1:] == (318, 354) and round(100 * seen.mean(), 1) == 50.7
@@ -140,7 +140,7 @@ def test_emit_lookup_is_that_of_the_product(samples: Path, name: str) -> None:
 def test_emit_bands_that_were_interpolated(samples: Path) -> None:
     path = samples / "emit" / "EMIT_L2A_MASK_001_20220827T060753_9999999_999.nc"
     found = ts.open(path, layers="interpolated_bands")["interpolated_bands"]
-    with h5py.File(path, "r", locking=False) as file:
+    with h5py.File(path, "r") as file:
         bits = np.unpackbits(file["band_mask"][()], axis=-1)[..., :285]
     np.testing.assert_array_equal(found.values, bits.transpose(2, 0, 1))
 

@@ -166,7 +166,7 @@ def test_a_crs_of_no_register_is_told_in_full(tmp_path: Path) -> None:
 def emit(samples) -> xr.DataArray:
     import h5py
 
-    with h5py.File(samples / "emit" / "EMIT_L1B_OBS_001_20220827T060753_9999999_999.nc", locking=False) as file:
+    with h5py.File(samples / "emit" / "EMIT_L1B_OBS_001_20220827T060753_9999999_999.nc") as file:
         obs = np.moveaxis(file["obs"][:, :, :2], -1, 0)
         where = [file[f"location/{name}"][...] for name in ("lon", "lat", "glt_x", "glt_y")]
         glt = GLT(

@@ -382,6 +382,17 @@ def check_raster(dataset: Any) -> None:
     check_block((rows, cols), dtype, dataset.name)
 
 
+def _opened(h5py: Any, found: Path) -> Any:
+    """The library's own way of locking first: a file cannot be open twice in one process with different ones."""
+    try:
+        return h5py.File(found, "r")
+    except OSError as error:
+        # Read-only media and some network drives know no locks; a user's open file may have been opened without.
+        if "lock" not in str(error):
+            raise
+        return h5py.File(found, "r", locking=False)
+
+
 def open_hdf5(path: str | Path) -> Any:
     """Open an HDF5 or netCDF-4 file read-only, after its links and storage were checked.
 
@@ -403,7 +414,7 @@ def open_hdf5(path: str | Path) -> Any:
     found = existing_path(path)
     check_heaps(found)
     try:
-        file = h5py.File(found, "r", locking=False)
+        file = _opened(h5py, found)
     except (OSError, ValueError, RuntimeError) as error:
         raise BrokenProduct(f"{found.name} is no readable HDF5 file: {_short(str(error))}") from None
     try:

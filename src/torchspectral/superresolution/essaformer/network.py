@@ -145,8 +145,9 @@ class Refiner(nn.Module):
             done = rows.stop if rows.stop == height else rows.stop - 1
             yield slice(begun, done), room[:kept]
             begun = done
-            room[:2].copy_(room[kept - 2 : kept].clone())
-            kept = 2
+            if done < height:
+                room[:2].copy_(room[kept - 2 : kept].clone())
+                kept = 2
 
 
 class Blocks(nn.Module):
