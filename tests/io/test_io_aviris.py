@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -205,3 +206,16 @@ def test_real_pixel(samples: Path) -> None:
     assert (cube.lon.item(), cube.lat.item(), found["elevation"].item()) == tuple(loc.reshape(-1))
     obs = np.loadtxt(folder / "AV320250308t200738_obs.txt").reshape(-1)
     assert (found["sun_zenith"].item(), found["utc_time"].item()) == (obs[4], obs[9])
+
+
+def test_a_companion_that_promises_a_million_bands_is_no_layer(tmp_path: Path) -> None:
+    mini.classic(tmp_path)
+    scene = sorted(tmp_path.glob("*rfl*.hdr"))[0]
+    before = ts.layers(scene)
+    header = next(iter(sorted(tmp_path.glob("*obs*.hdr"))))
+    text = header.read_text()
+    header.write_text(
+        "\n".join("bands = 9000000" if re.match(r"bands\b", line) else line for line in text.splitlines())
+    )
+    after = ts.layers(scene)
+    assert "obs" in before and "obs" not in after and len(after) < len(before)

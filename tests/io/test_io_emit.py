@@ -278,3 +278,13 @@ def test_lists_of_another_length(tmp_path: Path) -> None:
     with pytest.raises(BandMismatch, match="20 bands but states 19"):
         ts.open(path)
     assert name_of("RFL").startswith("EMIT_L2A")
+
+
+def test_names_of_a_gigabyte_are_refused(tmp_path) -> None:
+    path, _ = write_emit(tmp_path, "MIN")
+    with h5py.File(path, "r+") as file:
+        group = file["mineral_metadata"]
+        del group["name"]
+        group.create_dataset("name", shape=(4,), dtype="S400000000")
+    with pytest.raises(BrokenProduct, match="expected a list of texts"):
+        ts.open(path)

@@ -22,6 +22,7 @@ from torchspectral.io.safety import check_read, check_scene, open_hdf5
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _STARTS = (0, 512, 1024, 2048)
 _MOST_TEXTS = 100_000
+_MOST_TEXT = 64 << 20
 
 
 def open_file(path: str) -> Any:
@@ -96,7 +97,7 @@ def texts(item: Any, source: str | Path) -> list[str]:
         It holds something else, or too many.
     """
     name = Path(source).name
-    if item.size > _MOST_TEXTS or item.dtype.kind not in "OSU":
+    if item.size > _MOST_TEXTS or item.size * item.dtype.itemsize > _MOST_TEXT or item.dtype.kind not in "OSU":
         raise BrokenProduct(f"{name}: {item.name} holds {item.size} values of {item.dtype}, expected a list of texts")
     values = np.asarray(item[()])
     if values.dtype.kind == "S" and values.dtype.itemsize == 1 and values.ndim == 2:

@@ -55,6 +55,7 @@ _LOC = {"loc": ("longitude", "latitude", "elevation"), "igm": ("easting", "north
 _STACKS = ("uncertainty", "h2o")
 _TO_SI = 10.0  # uW cm-2 nm-1 sr-1 to W m-2 um-1 sr-1
 _STRIPE = 16 << 20
+MOST_BANDS = 4096
 
 
 class AvirisArray(EnviArray):
@@ -186,9 +187,14 @@ class AvirisReader(Reader):
 
 
 def _layers(flight: Flight, image: EnviHeader) -> dict[str, Callable[[], xr.DataArray]]:
-    """What opens each layer."""
+    """What opens each layer; a companion that promises more bands than any has is damaged and left out."""
     found: dict[str, Callable[[], xr.DataArray]] = {}
-    obs = flight.companion("obs", image, match=False)
+
+    def companion(kind: str) -> EnviHeader | None:
+        file = flight.companion(kind, image, match=False)
+        return file if file is not None and file.shape[0] <= MOST_BANDS else None
+
+    obs = companion("obs")
     if obs is not None:
         names = OBS[: obs.shape[0]]
         found |= {name: _opener(flight, image, obs, name, n) for n, name in enumerate(names)}
@@ -196,12 +202,12 @@ def _layers(flight: Flight, image: EnviHeader) -> dict[str, Callable[[], xr.Data
             flight, image, obs, "obs", None, (*names, *(str(n + 1) for n in range(11, obs.shape[0])))
         )
     for kind, names in _LOC.items():
-        place_file = flight.companion(kind, image, match=False)
+        place_file = companion(kind)
         if place_file is not None:
             for n, name in enumerate(names[: place_file.shape[0]]):
                 found.setdefault(name, _opener(flight, image, place_file, name, n))
     for kind in _STACKS:
-        stack = flight.companion(kind, image, match=False)
+        stack = companion(kind)
         if stack is not None:
             labels = stack.items("band names")
             labels = labels if len(labels) == stack.shape[0] else [f"band_{n + 1}" for n in range(stack.shape[0])]
