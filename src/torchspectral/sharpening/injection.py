@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
 
-from torchspectral.engine.method import Input, Method, Output, SceneInfo, Scope, Size, State, Tile, Window
+from torchspectral.engine.method import Input, Method, Output, SceneInfo, Scope, Size, State, Tile
 from torchspectral.errors import BadInput, GridMismatch
 from torchspectral.ops.interpolate import interpolation_halo
 from torchspectral.ops.mtf import HS_GAIN, kernel_size, mtf_filter
@@ -129,15 +128,6 @@ RESIZE_REACH = 6
 def reduce_enlarge(fine: torch.Tensor, ratio: int) -> torch.Tensor:
     """Low-pass of a fine image: bicubic reduction with antialiasing and bicubic enlargement, same shape."""
     return imresize(imresize(fine, 1 / ratio), ratio)
-
-
-def widened(tile: Tile, margin: int) -> Tile:
-    """The same tile with a core that reaches `margin` coarse pixels further, where the window has them."""
-    window, inner = tile.window, tile.inner
-    top, left = max(inner.row - margin, window.row), max(inner.col - margin, window.col)
-    bottom = min(inner.row + inner.height + margin, window.row + window.height)
-    right = min(inner.col + inner.width + margin, window.col + window.width)
-    return replace(tile, inner=Window(top, left, bottom - top, right - left))
 
 
 def safe_ratio(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:

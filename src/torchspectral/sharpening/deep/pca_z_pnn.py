@@ -16,8 +16,8 @@ from torchspectral.ops.interpolate import ideal_interp, interpolation_halo
 from torchspectral.ops.mtf import HS_GAIN, mtf_kernel
 from torchspectral.settings import Settings, setting
 from torchspectral.sharpening.deep.moments import adam_state, fill_adam, fill_network, network_state
-from torchspectral.sharpening.deep.trained import narrowed, widened
 from torchspectral.sharpening.injection import Injection
+from torchspectral.sharpening.tiles import narrowed, widened
 from torchspectral.sharpening.upsampled import Upsampled
 from torchspectral.sharpening.zero_shot.losses import (
     LocalCorrelation,

@@ -13,6 +13,7 @@ from torchspectral.errors import BadInput, BandMismatch, MissingWeights
 from torchspectral.ops.interpolate import interpolation_halo
 from torchspectral.settings import Settings, setting
 from torchspectral.sharpening.injection import Injection
+from torchspectral.sharpening.tiles import narrowed, widened
 from torchspectral.sharpening.upsampled import Upsampled
 from torchspectral.weights.card import WeightsCard
 from torchspectral.weights.loading import check
@@ -164,20 +165,3 @@ class Loaded:
         """Call the network in evaluation mode."""
         out: torch.Tensor = torch.func.functional_call(self.module, self.weights, inputs)
         return out
-
-
-def widened(tile: Tile, margin: int) -> Tile:
-    """The same tile with a core that is larger by `margin` coarse pixels where the window allows."""
-    window, inner = tile.window, tile.inner
-    top, left = max(inner.row - margin, window.row), max(inner.col - margin, window.col)
-    bottom = min(inner.row + inner.height + margin, window.row + window.height)
-    right = min(inner.col + inner.width + margin, window.col + window.width)
-    core = type(inner)(top, left, bottom - top, right - left)
-    return Tile(tile.data, window, core, tile.valid, tile.info)
-
-
-def narrowed(image: torch.Tensor, wide: Tile, tile: Tile) -> torch.Tensor:
-    """The core of `tile` on the PAN's grid, cut out of an image of the core of `wide`."""
-    zoom, inner = image.shape[-1] // wide.inner.width, wide.inner
-    top, left = (tile.inner.row - inner.row) * zoom, (tile.inner.col - inner.col) * zoom
-    return image[..., top : top + tile.inner.height * zoom, left : left + tile.inner.width * zoom]

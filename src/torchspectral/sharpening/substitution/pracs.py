@@ -25,8 +25,8 @@ from torchspectral.sharpening.injection import (
     per_band,
     reduce_enlarge,
     safe_ratio,
-    widened,
 )
+from torchspectral.sharpening.tiles import widened
 from torchspectral.sharpening.upsampled import Upsampled
 
 

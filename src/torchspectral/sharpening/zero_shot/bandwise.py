@@ -31,12 +31,12 @@ from torchspectral.ops.interpolate import interpolation_halo
 from torchspectral.ops.mtf import HS_GAIN
 from torchspectral.settings import Settings, setting
 from torchspectral.sharpening.injection import Injection
+from torchspectral.sharpening.tiles import inner_slices, widened
 from torchspectral.sharpening.upsampled import Upsampled
 from torchspectral.sharpening.zero_shot.guard import Guard, Trace, measure
 from torchspectral.sharpening.zero_shot.losses import LocalCorrelation, SensorView
 from torchspectral.sharpening.zero_shot.networks import RPNNNetwork
 from torchspectral.sharpening.zero_shot.stack import Stack, stack_of
-from torchspectral.sharpening.zero_shot.tiles import inner_slices, widened
 
 AUTO_PIXELS = 2_250_000
 """Fine pixels up to which the whole scene is adapted on by default (1500 x 1500)."""

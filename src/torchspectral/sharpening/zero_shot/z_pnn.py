@@ -14,6 +14,7 @@ from torchspectral.log import get_logger
 from torchspectral.ops.interpolate import ideal_interp, interpolation_halo
 from torchspectral.settings import Settings, setting
 from torchspectral.sharpening.injection import Injection
+from torchspectral.sharpening.tiles import inner_slices, widened
 from torchspectral.sharpening.upsampled import Upsampled
 from torchspectral.sharpening.zero_shot.bandwise import AUTO_PIXELS, ZeroShotSettings, band_names, working_scale
 from torchspectral.sharpening.zero_shot.full_resolution import FullResolution
@@ -22,7 +23,6 @@ from torchspectral.sharpening.zero_shot.losses import LOSS_BORDER
 from torchspectral.sharpening.zero_shot.multispectral import SensorValues, phases, sensor_values, smooth_kernel
 from torchspectral.sharpening.zero_shot.networks import DRPNN, PNN, PanNet
 from torchspectral.sharpening.zero_shot.stack import valid_pixels
-from torchspectral.sharpening.zero_shot.tiles import inner_slices, widened
 
 COUNTS = 2048.0
 """What raw numbers of 11 bits are divided by."""
