@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def trained(
     options: Mapping[str, Any],
     *,
     any_bands: bool = False,
+    recognise: Callable[[Weights], Weights] | None = None,
 ) -> tuple[Weights, xr.DataArray, list[str]]:
     """Load the weights that a method is to use on a scene.
 
@@ -36,6 +37,9 @@ def trained(
         Fields of `RunOptions`: ``bands`` and ``resample`` count here.
     any_bands : bool
         The method takes other numbers of bands than its network was built for; wavelengths on the card still bind.
+
+    recognise : callable, optional
+        Gives a file without a card of its own the card that it is known by.
 
     Returns
     -------
@@ -59,6 +63,7 @@ def trained(
             f"torchspectral train {card.verb} --method {card.name} --data SCENES -o RUN"
         )
     loaded = load(weights or card.weights)
+    loaded = recognise(loaded) if recognise is not None else loaded
     model = loaded.card.model
     if model and model != card.name and not model.startswith(f"{card.name}-"):
         raise BadWeights(f"weights {loaded.card.name} are for {model}, expected weights of {card.name}")

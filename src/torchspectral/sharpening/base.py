@@ -32,6 +32,7 @@ import xarray as xr
 from torchspectral.cube import check_cube, make_cube
 from torchspectral.errors import BadCube, BadInput, BadSettings, BandMismatch
 from torchspectral.log import Progress, get_logger, no_progress
+from torchspectral.registry import Card
 from torchspectral.result import Report, Result
 
 ROOM = "sharpening"
@@ -127,9 +128,7 @@ def sharpen(
         raise BadInput("a mask does not go with a cube that must be cut to its PAN: cut the scene first (bbox)")
     notes: list[str] = []
     if "weights" in card.needs and given is None:
-        given, inputs["cube"], values, notes = _trained(
-            card.name, weights or card.weights, inputs["cube"], values, options
-        )
+        given, inputs["cube"], values, notes = _trained(card, weights, inputs["cube"], values, options)
     elif weights is not None:
         raise BadSettings(f"method {method} has no weights, it learns from the scene: leave weights= out")
     made = registry.create(ROOM, method, values)
@@ -296,32 +295,23 @@ def as_pan(pan: Any) -> xr.DataArray:
 
 
 def _trained(
-    method: str,
+    method: Card,
     weights: str | Path | None,
     cube: xr.DataArray,
     settings: dict[str, Any],
     options: Mapping[str, Any],
 ) -> tuple[Any, xr.DataArray, dict[str, Any], list[str]]:
     """Weights for a scene: loaded, held against its bands, their scale in the settings."""
-    from torchspectral.engine.roles import choose_bands
-    from torchspectral.errors import BadWeights, MissingWeights
-    from torchspectral.weights import check_fit, load
+    from torchspectral.engine.trained import trained
+    from torchspectral.errors import BadWeights
 
-    if not weights:
-        raise MissingWeights(
-            f"{method} needs trained weights: give weights=FILE or a name of `torchspectral weights list`, or train: "
-            f"torchspectral train sharpen --method {method} --data SCENES -o RUN"
-        )
-    loaded = _recognised(load(weights))
+    loaded, fitted, notes = trained(method, weights, cube, options, recognise=_recognised)
     card = loaded.card
-    if card.model and card.model != method and not card.model.startswith(f"{method}-"):
-        raise BadWeights(f"weights {card.name} are for {card.model}, expected weights of {method}")
-    chosen = choose_bands(cube, options.get("bands", "good"), Report())
-    fitted, notes = check_fit(card, cube.isel(band=chosen), resample=bool(options.get("resample", False)))
-    fitted = fitted if notes else cube
     if "gain" not in settings and (card.scale.rule == "fixed" or card.model):
         if card.scale.rule not in ("fixed", "physical") or isinstance(card.scale.gain, list):
-            raise BadWeights(f"weights {card.name}: {method} works with one fixed gain, the card says {card.scale}")
+            raise BadWeights(
+                f"weights {card.name}: {method.name} works with one fixed gain, the card says {card.scale}"
+            )
         settings = {**settings, "gain": card.scale.gain}
     if settings.get("prior", "auto") == "auto" and "prior" in card.preprocessing:
         from torchspectral.sharpening.deep.prior_method import INTERPOLATED_PRIOR
