@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,18 @@ def endless_heap(folder: Path) -> Path:
     return path
 
 
+def endless_text(folder: Path) -> Path:
+    """A reference into the heap of texts that promises 4 billion characters."""
+    path = emit("OBS")(folder)
+    data = bytearray(path.read_bytes())
+    heaps = [at.start().to_bytes(8, "little") for at in re.finditer(b"GCOL", data)]
+    reference = re.search(b"(....)(" + b"|".join(map(re.escape, heaps)) + rb")[\1-\10]\0\0\0", data, re.DOTALL)
+    assert reference
+    data[reference.start() : reference.start() + 4] = b"\xff\xff\xff\xf0"
+    path.write_bytes(data)
+    return path
+
+
 def text(name: str, data: bytes) -> Callable[[Path], Path]:
     def prepare(folder: Path) -> Path:
         (folder / name).write_bytes(data)
@@ -208,6 +221,7 @@ ROWS = [
     Row("emit-option", opens(overlap="vnir"), BadSettings, "no option", prepare=emit()),
     Row("emit-cut", reads, BrokenProduct, "HDF5", prepare=cut(emit(), 3000)),
     Row("emit-heap", opens(), BrokenProduct, "damaged heap", cli=info, prepare=endless_heap),
+    Row("emit-long-text", opens(), BrokenProduct, "damaged text", cli=info, prepare=endless_text),
     Row("emit-forced", opens(reader="emit"), BrokenProduct, "group location", prepare=neon()),
     Row("neon-no-waves", opens(), MissingMetadata, "Spectral_Data/Wavelength", cli=info, prepare=neon(drop(SPECTRAL))),
     Row("neon-waves-count", opens(), BandMismatch, "none of whose axes", prepare=neon(put(SPECTRAL, np.arange(400.0, 431)))),

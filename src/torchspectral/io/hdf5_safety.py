@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from torchspectral.errors import BrokenProduct, UnsafeInput
 from torchspectral.io.safety import _short, check_block, limits
 
@@ -16,10 +18,11 @@ _OBJECT = struct.Struct("<HHIQ")
 
 
 def check_heaps(path: Path) -> None:
-    """Refuse files whose heap of texts and references would keep the HDF5 library in an endless loop.
+    """Refuse files whose heap of texts would keep the HDF5 library in an endless loop or make it ask for gigabytes.
 
-    The library (2.0 and before) walks the objects of a heap by their sizes and never gets past one of size 0. Files of
-    more than `Limits.text_bytes` are not searched, since that would mean reading them.
+    The library (2.0 and before) walks the objects of a heap by their sizes and never gets past one of size 0; and it
+    reserves what a reference into a heap says the text's length is before it looks at the text. Files of more than
+    `Limits.text_bytes` are not searched, since that would mean reading them.
 
     Raises
     ------
@@ -31,7 +34,9 @@ def check_heaps(path: Path) -> None:
     except OSError:
         return
     at = data.find(_HEAP)
+    heaps = []
     while at >= 0:
+        heaps.append(at)
         end = at + int.from_bytes(data[at + 8 : at + 16], "little")
         here = at + 16
         while here + 16 <= min(end, size):
@@ -43,6 +48,21 @@ def check_heaps(path: Path) -> None:
                 )
             here += step
         at = data.find(_HEAP, at + len(_HEAP))
+    _check_lengths(path, data, heaps)
+
+
+def _check_lengths(path: Path, data: bytes, heaps: list[int]) -> None:
+    """Refuse references into a heap (length, address, index: 4, 8, 4 bytes, wherever they stand) of absurd length."""
+    if not heaps:
+        return
+    for shift in range(4):
+        words = np.frombuffer(data, "<u4", (len(data) - shift) // 4, shift)
+        long = (words[:-2] > limits().text_bytes) & (words[2:] == 0)
+        bad = np.flatnonzero(long)[np.isin(words[1:-1][long], heaps)]
+        if bad.size:
+            raise BrokenProduct(
+                f"{path.name} has a damaged text at byte {4 * bad[0] + shift}: it promises {words[bad[0]]} characters"
+            )
 
 
 def check_hdf5(file: Any, most_objects: int = 100_000) -> None:

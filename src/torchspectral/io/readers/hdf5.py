@@ -99,10 +99,24 @@ def texts(item: Any, source: str | Path) -> list[str]:
     name = Path(source).name
     if item.size > _MOST_TEXTS or item.size * item.dtype.itemsize > _MOST_TEXT or item.dtype.kind not in "OSU":
         raise BrokenProduct(f"{name}: {item.name} holds {item.size} values of {item.dtype}, expected a list of texts")
-    values = np.asarray(item[()])
+    values = np.asarray(item[()]) if item.dtype.kind != "O" or item.ndim != 1 else _long_texts(item, name)
     if values.dtype.kind == "S" and values.dtype.itemsize == 1 and values.ndim == 2:
         values = np.array([b"".join(row.tolist()) for row in values], dtype=object)
     return [str(plain(v)) for v in values.reshape(-1)]
+
+
+def _long_texts(item: Any, name: str) -> np.ndarray:
+    """Texts of any length, a few at a time: many references may share one text as large as the file."""
+    step = max(1, _MOST_TEXT // max(1, item.file.id.get_filesize()))
+    found: list[Any] = []
+    total = 0
+    for start in range(0, item.size, step):
+        part = item[start : start + step]
+        total += sum(map(len, part))
+        if total > _MOST_TEXT:
+            raise BrokenProduct(f"{name}: the texts of {item.name} take more than {_MOST_TEXT >> 20} MB")
+        found.extend(part)
+    return np.array(found, dtype=object)
 
 
 class Hdf5Array(StoredArray):
