@@ -119,3 +119,15 @@ def test_bad_calls(scene, tmp_path) -> None:
     (tmp_path / "report.html").write_text("x")
     with pytest.raises(OutputExists):
         bench_sharpening(scene, methods=["exp"], out=tmp_path)
+
+
+def test_a_box_and_what_a_method_says_of_each_band(scene, tmp_path) -> None:
+    quick = {"ensemble": 1, "ensemble_epochs": 1, "epochs": 1, "sharpenings": 1, "eta": 0.0, "resolution": "reduced"}
+    result = bench_sharpening(
+        scene.isel(band=[0, 5, 9]), bbox=(400300, 4998900, 401140, 4999790), methods=["exp", "rho-pnn"], ratio=2,
+        out=tmp_path, crop=0, method_settings={"rho-pnn": quick},
+    )  # fmt: skip
+    assert result["spectral"]["rho-pnn"]["target_ratio"] == [0.62] * 3 and "exp" not in result["spectral"]
+    rows = (tmp_path / "spectral-rho-pnn.csv").read_text().splitlines()
+    assert len(rows) == 4 and "spectral_ratio" in rows[0] and (tmp_path / "spectral-loss.png").stat().st_size > 100
+    assert "cut to 30 x 28 pixels (west, south, east, north 400300, 4998900, 401140, 4999790)" in result.report.notes[0]

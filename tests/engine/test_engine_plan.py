@@ -12,7 +12,7 @@ from torchspectral.engine.device import parse_device
 from torchspectral.engine.filling import fill_margin
 from torchspectral.engine.memory import PeakMemory, anonymous_memory, check_fits, free_memory, parse_bytes
 from torchspectral.engine.method import Scope
-from torchspectral.engine.plan import BLOCK_BYTES, STRIP_BYTES, batches, cut_scene, make_plan
+from torchspectral.engine.plan import BLOCK_BYTES, LARGE_BLOCK_BYTES, STRIP_BYTES, batches, cut_scene, make_plan
 from torchspectral.engine.running import RunOptions
 from torchspectral.errors import BadSettings, TooLarge
 
@@ -69,6 +69,20 @@ def test_tiles_hold_a_bounded_number_of_values(scope, shape, depth):
     largest = max(c.inner.height * c.inner.width for c in plan.fit) * depth * 4
     floor = shape[0] * depth * 4 if scope is Scope.COLUMN else 32 * 32 * depth * 4
     assert largest <= max(BLOCK_BYTES, floor)
+
+
+def test_a_wide_halo_gets_tiles_that_are_worth_it():
+    """159 bands at ratio 6 with a halo of 57 pixels: a tile of 32 pixels would be a twentieth of what is read."""
+    depth = 159 + 36 + 159 * 36
+    narrow, wide = (make_plan(Scope.LOCAL, (200, 200), depth, halo=halo) for halo in (4, 57))
+    assert narrow.tile == (32, 32) and wide.tile == (100, 100) and len(wide.apply) == 4
+    for shape in ((200, 200), (1000, 1100), (31, 4000), (5, 5)):
+        plan = make_plan(Scope.LOCAL, shape, depth, halo=57, multiple=3)
+        assert plan.tile[0] * plan.tile[1] * depth * 4 < 1.1 * LARGE_BLOCK_BYTES
+    assert make_plan(Scope.LOCAL, (900, 900), 10, halo=200).tile == (256, 256)
+    read = [sum(c.window.height * c.window.width for c in plan.apply) for plan in (narrow, wide)]
+    tight = make_plan(Scope.LOCAL, (200, 200), depth, halo=57, tile=(32, 32))
+    assert read[1] < 0.25 * sum(c.window.height * c.window.width for c in tight.apply)
 
 
 def test_strips_follow_tall_chunks():

@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 import yaml
 from affine import Affine
-from scipy.ndimage import distance_transform_cdt
+from scipy.ndimage import distance_transform_cdt, maximum_filter
 from scipy.ndimage import shift as moved
 
 import torchspectral as ts
@@ -61,8 +61,8 @@ def learned(method: str, hs: xr.DataArray, pan: xr.DataArray, ratio: int) -> Sta
 
 
 @pytest.mark.parametrize("method", CLASSICAL)
-@pytest.mark.parametrize("where", ["cube", "pan"])
-def test_a_hole_stays_a_hole_and_reaches_no_further_than_the_kernels(method: str, where: str) -> None:
+@pytest.mark.parametrize(("where", "reach"), [("cube", 1), ("pan", 0)])
+def test_a_hole_stays_a_hole_and_reaches_no_further_than_the_kernels(method: str, where: str, reach: int) -> None:
     ratio = 2
     hs, pan = scene_of(ratio)
     state = learned(method, hs, pan, ratio)
@@ -77,7 +77,8 @@ def test_a_hole_stays_a_hole_and_reaches_no_further_than_the_kernels(method: str
         pan = pan.copy(deep=True)
         pan.values[:, 9:13, 11:14] = np.nan
         dead[9:13, 11:14] = True
-    out = ts.sharpen(hs, pan, **options)
+    dead = maximum_filter(dead, 2 * reach * ratio + 1)
+    out = ts.sharpen(hs, pan, settings={"hole_reach": reach}, **options)
     values = out["cube"].values
     np.testing.assert_array_equal(np.isnan(values), np.broadcast_to(dead, values.shape))
     made = create("sharpening", method, {})
@@ -90,6 +91,24 @@ def test_a_hole_stays_a_hole_and_reaches_no_further_than_the_kernels(method: str
     assert np.abs(values[:, near] - plain[:, near]).max() < plain.std()
     if where == "cube":
         assert any("6 nodata pixels: filled from their surroundings" in line for line in out.report.filled)
+        assert any("14 pixels of the cube within 1 pixel of the lead" in line for line in out.report.filled)
+
+
+@pytest.mark.parametrize("tile", [(46, 46), (7, 11)])
+def test_pixels_near_holes_of_both_images_are_marked_as_far_as_asked(tile: tuple[int, int]) -> None:
+    hs, pan = (image.copy(deep=True) for image in scene_of(2))
+    hs.values[:, 20, 5:7] = np.nan
+    pan.values[:, 30:33, 60:62] = np.nan
+    dead = np.zeros(pan.shape[-2:], dtype=bool)
+    dead[40:42, 10:14] = dead[30:33, 60:62] = True
+    for reach in (0, 3):
+        out = ts.sharpen(hs, pan, method="exp", settings={"hole_reach": reach}, check_shift=False, tile=tile)
+        wanted = maximum_filter(dead, 4 * reach + 1)
+        np.testing.assert_array_equal(np.isnan(out["cube"].values), np.broadcast_to(wanted, out["cube"].shape))
+        told = [line for line in out.report.filled if "hole_reach" in line]
+        assert [line.split(" within")[0] for line in told] == (
+            ["54 pixels of the cube", f"{15 * 14 - 6} pixels of the pan"] if reach else []
+        )
 
 
 @pytest.mark.parametrize("method", CLASSICAL)

@@ -219,7 +219,36 @@ def test_tiles_agree_with_the_whole(ratio: int, holes: bool) -> None:
     for name in ("cube", "confidence"):
         np.testing.assert_allclose(one[name].values, many[name].values, rtol=2e-4, atol=2e-3)
     hole = np.isnan(one["cube"].values[0])
-    assert hole.sum() == np.isnan(hs.values[0]).sum() * ratio**2
+    assert hole.sum() == (2 + 2) * (4 + 2) * ratio**2
+    assert any("within 1 pixel" in line for line in one.report.filled)
+
+
+def test_products_that_lie_apart_get_a_shift_each(tmp_path) -> None:
+    cube, hs, guides = scene(2, 40, 40)
+    steps = {"one": (0.5, -0.7), "two": (-0.9, 0.4)}
+    parts = []
+    for bands, (name, step) in zip(([0, 2], [1, 3]), steps.items(), strict=True):
+        part = guides.isel(band=bands)
+        part = part.copy(data=np.stack([moved(b, step, order=3, mode="nearest") for b in part.values]))
+        ts.save(part, tmp_path / f"{name}.tif")
+        parts.append(ts.open(tmp_path / f"{name}.tif"))
+    out = ts.sharpen(hs, guides=parts)
+    found = out.report.figures["products"]
+    assert [line["guides"] for line in found] == [[1, 2], [3, 4]] and all(line["own"] for line in found)
+    for line, step in zip(found, steps.values(), strict=True):
+        assert (line["shift_rows"], line["shift_cols"]) == pytest.approx(step, abs=0.03)
+    assert sum("registered on their own" in note for note in out.report.notes) == 2
+    together = ts.sharpen(hs, guides=parts, settings={"products": (0, 0, 0, 0)})
+    assert together.report.figures["products"] == []
+    plain = ts.sharpen(hs, guides=guides)
+    ergas = [ts.score(r["cube"], cube, ratio=2, crop=6).report.figures["ERGAS"] for r in (plain, out, together)]
+    assert ergas[1] < 2 * ergas[0] and ergas[1] < 0.2 * ergas[2], ergas
+    # Bands of one file share their shift, and so do products that agree.
+    same = ts.sharpen(hs, guides=[parts[0], parts[0].isel(band=[0])])
+    assert same.report.figures["products"] == [] and same.report.settings["products"] == ()
+    agree = ts.sharpen(hs, guides=[guides.isel(band=[0, 2]), guides.isel(band=[1, 3])])
+    assert [line["own"] for line in agree.report.figures["products"]] == [False, False]
+    np.testing.assert_array_equal(agree["cube"].values, ts.sharpen(hs, guides=guides.isel(band=[0, 2, 1, 3]))["cube"])
 
 
 def test_a_single_pan_may_guide() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
+from scipy.ndimage import maximum_filter
 from zero_shot_scene import quality, reference_scene
 
+import torchspectral as ts
 from torchspectral.sharpening.zero_shot.guard import Trace
 from torchspectral.sharpening.zero_shot.hysteresis import Hysteresis, adapt_beta, adaptive_iterations
 from torchspectral.sharpening.zero_shot.rho_pnn import RhoPNN, RhoPNNSettings
@@ -105,6 +110,32 @@ def test_trace_tells_when_detail_was_asked_for():
     assert list(rows) == list(Trace.COLUMNS)
     weights = rows["weight"][rows["band"] == 1]
     assert weights[0] == 0 and (weights[1:] > 0).all() and (weights > 0).sum() == 2
+
+
+def test_a_prisma_product_with_its_own_pan_through_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "io")
+    from prisma_miniature import write_product
+
+    from torchspectral.cli import main
+
+    path = tmp_path / "PRS_L2D_STD_20200101000000_20200101000004_0001.he5"
+    write_product(path, size=(14, 16), counts=(6, 4))
+    words = ["sharpen", path, "-o", tmp_path / "out.tif", "--method", "rho-pnn", "--no-shift-check"]
+    settings = {**QUICK, "epochs": 1, "eta": 0.0}
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, words), *(w for k, v in settings.items() for w in ("--set", f"{k}={v}"))])
+    assert not stop.value.code
+    cube, sharp = ts.open(path), ts.open(tmp_path / "out.tif")
+    assert sharp.shape == (cube.sizes["band"], 6 * 14, 6 * 16)
+    np.testing.assert_allclose(sharp["wavelength"].values, cube["wavelength"].values, atol=1e-3)
+    good = np.isfinite(sharp.values).any((1, 2))
+    np.testing.assert_array_equal(good, cube["good"].values)
+    hole = np.isnan(cube.values[good]).all(0)
+    near = maximum_filter(np.repeat(np.repeat(hole, 6, 0), 6, 1), 13)
+    near[:7, :7] = True  # the PAN's own hole
+    np.testing.assert_array_equal(np.isnan(sharp.values[good]), np.broadcast_to(near, sharp.values[good].shape))
+    told = yaml.safe_load((tmp_path / "out.tif.run.yaml").read_text())
+    assert told["method"] == "sharpening/rho-pnn" and told["figures"]["iterations"] >= good.sum()
 
 
 @pytest.mark.slow

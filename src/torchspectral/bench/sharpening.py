@@ -66,6 +66,7 @@ def bench_sharpening(
     pan: xr.DataArray | None = None,
     *,
     guides: Any = None,
+    bbox: Sequence[float] | None = None,
     methods: Sequence[str] | None = None,
     ratio: int | None = None,
     out: str | Path,
@@ -88,6 +89,8 @@ def bench_sharpening(
     guides : DataArray or a list of them, optional
         Finer images of several bands for the guided methods; at reduced resolution they are degraded as the PAN is,
         and without them they are made of the scene's bands.
+    bbox : (west, south, east, north), optional
+        Part of the scene to work on, in its CRS; PAN and guides are cut to it.
     methods : sequence of str, optional
         Cards of the room; all by default.
     ratio : int, optional
@@ -107,7 +110,8 @@ def bench_sharpening(
     -------
     Result
         ``reduced`` and, with a PAN or guides, ``full`` (lists of rows; a method that failed has a ``note`` instead of
-        figures), and ``bands`` (RMSE of each band by method).
+        figures), ``bands`` (RMSE of each band by method) and ``spectral`` (by method that guards its bands, the columns
+        of what it says of each: spectral loss against the interpolated band's and the target, iterations).
 
     Raises
     ------
@@ -117,6 +121,8 @@ def bench_sharpening(
         The folder has a bench already.
     BadInput
         No method could be run.
+    GridMismatch
+        The box lies outside the scene.
     """
     chosen = BenchSettings.make(settings)
     cards = [registry.card("sharpening", name) for name in methods] if methods else registry.methods("sharpening")
@@ -130,12 +136,14 @@ def bench_sharpening(
     if (folder / "report.html").exists() and not (overwrite or resume):
         raise OutputExists(f"{folder} has a bench already: ask to overwrite or to resume, or choose another folder")
     fine = as_pan(pan) if pan is not None else None
+    scene, fine, cut = _cut(scene, fine, bbox)
     if ratio is None:
         finer = fine if fine is not None else (_first(guides) if guides is not None else None)
         ratio = max(2, _ratio_of(finer, scene)) if finer is not None else 4
     guided = [card.name for card in cards if "guides" in card.needs]
     store = Store(folder / PARTS, keep=resume, key=_key(scene, fine, ratio, chosen))
     bench = _Bench(names, guided, ratio, chosen, special, store, progress)
+    bench.cut = cut
     bench.reduced(scene, fine, guides, seed)
     if not bench.curves:
         raise BadInput(f"no method could be run: {'; '.join(sorted(set(bench.failed['reduced'].values())))}")
@@ -188,6 +196,8 @@ class _Bench:
         self.errors: dict[str, np.ndarray] = {}
         self.truth: xr.DataArray | None = None
         self.notes: list[str] = []
+        self.cut: list[str] = []
+        self.spectral: dict[str, dict[str, list[Any]]] = {}
 
     @property
     def toolbox(self) -> bool:
@@ -201,7 +211,7 @@ class _Bench:
             wald: dict[str, Any] = {"normalize": False, "rounding": "round"} if self.toolbox else {}
             pair = simulate_wald(scene, self.ratio, pan, seed=seed + turn, snr=self.settings.snr, **wald)
             self.truth = pair["truth"] if self.truth is None else self.truth
-            self.notes = [*pair.report.dropped, *pair.report.notes]
+            self.notes = [*self.cut, *pair.report.dropped, *pair.report.notes]
             finer, why = self._guides(scene, pair["truth"], guides, seed + turn) if self.guided else (None, "")
             for number, name in enumerate(self.names):
                 self.progress(Step(f"reduced resolution {turn + 1}", number / len(self.names), name))
@@ -218,6 +228,8 @@ class _Bench:
             if first is None:
                 continue
             self.curves[name] = first.curve
+            if "spectral_ratio" in first.bands:
+                self.spectral[name] = first.bands
             if len(self.pictures) < SHOWN and first.picture is not None and first.error_map is not None:
                 self.pictures[name], self.errors[name] = first.picture, first.error_map
         assert self.truth is not None
@@ -264,6 +276,8 @@ class _Bench:
             inner = cube.isel(y=slice(crop, rows), x=slice(crop, cols))
             wanted = truth.isel(y=slice(crop, rows), x=slice(crop, cols))
             found = Measured(report=result.report.as_dict())
+            if "bands" in result:
+                found.bands = {str(name): list(values) for name, values in result["bands"].to_dict("list").items()}
             for window in _windows(wanted, self.settings.tiles):
                 parts = _whole_windows(inner.isel(window), wanted.isel(window), kinds, self.ratio, score)
                 found.figures.append(parts | _cost(result.report))
@@ -350,12 +364,18 @@ class _Bench:
 
     def write(self, folder: Path, seed: int) -> Result:
         """Tables, figures and the page."""
+        import pandas as pd  # type: ignore[import-untyped]
+
         folder.mkdir(parents=True, exist_ok=True)
         tables, paths = [], {}
         titles = {
             "reduced": f"Reduced resolution (Wald's protocol, ratio {self.ratio}; {', '.join(self.notes)})",
             "full": f"Full resolution (ratio {self.ratio}; no truth)",
         }
+        for name, columns in self.spectral.items():
+            text = pd.DataFrame(columns).to_csv(index=False)
+            file = write_whole(folder / f"spectral-{name}.csv", text.encode())
+            paths[file.name] = str(file)
         for name, rows in self.rows.items():
             if not rows:
                 continue
@@ -388,9 +408,20 @@ class _Bench:
         held = {"wavelength": [float(w) if np.isfinite(w) else None for w in self.wavelength], "RMSE": curves}
         paths["bands.json"] = str(write_whole(folder / "bands.json", json.dumps(held).encode()))
         values = {name: rows for name, rows in self.rows.items() if rows} | {"bands": self.curves}
+        values |= {"spectral": self.spectral} if self.spectral else {}
         return Result(values, report, paths)
 
     def _figures(self) -> list[tuple[str, Any]]:
+        return [*self._images(), *([self._spectral()] if self.spectral else [])]
+
+    def _spectral(self) -> tuple[str, Any]:
+        curves: dict[str, Any] = {}
+        for name, columns in self.spectral.items():
+            curves |= {name: columns["spectral_ratio"], f"{name}, target": columns["target_ratio"]}
+        caption = "Spectral loss: each band's, in units of the interpolated band's, against the target"
+        return caption, band_curves(curves, wavelength=self.wavelength, label="spectral loss / interpolated band's")
+
+    def _images(self) -> list[tuple[str, Any]]:
         assert self.truth is not None
         unit = str(self.truth.attrs.get("units", "1"))
         three = self.truth.isel(band=_colours(self.truth))
@@ -406,6 +437,21 @@ class _Bench:
                 band_curves(self.curves, wavelength=self.wavelength, label="RMSE", unit=unit),
             ),
         ]
+
+
+def _cut(
+    scene: xr.DataArray, pan: xr.DataArray | None, bbox: Sequence[float] | None
+) -> tuple[xr.DataArray, xr.DataArray | None, list[str]]:
+    """Scene and PAN of a box, and a sentence about it."""
+    if bbox is None:
+        return scene, pan, []
+    from torchspectral.geo import crop, grid_of
+
+    part = crop(scene, bbox)
+    if pan is not None and grid_of(pan).kind != "none":
+        pan = crop(pan, grid_of(part).bounds)
+    box = ", ".join(f"{v:.10g}" for v in bbox)
+    return part, pan, [f"cut to {part.sizes['y']} x {part.sizes['x']} pixels (west, south, east, north {box})"]
 
 
 def _windows(image: xr.DataArray, tiles: int) -> list[dict[str, slice]]:

@@ -23,6 +23,8 @@ class Measured:
     curve: np.ndarray | None = None
     error_map: np.ndarray | None = None
     picture: np.ndarray | None = None
+    bands: dict[str, list[Any]] = field(default_factory=dict)
+    """Columns of what the method itself says of each band."""
 
 
 class Store:
@@ -43,7 +45,7 @@ class Store:
             known = json.loads(text.read_text(encoding="utf-8"))
             if known["key"] != self.key or known["settings"] != dict(settings):
                 return None
-            found = Measured(known["figures"], known["report"], known["error"])
+            found = Measured(known["figures"], known["report"], known["error"], bands=known["bands"])
             if arrays.is_file():
                 with np.load(arrays, allow_pickle=False) as held:
                     for part in held.files:
@@ -62,4 +64,5 @@ class Store:
             np.savez_compressed(partial, **parts)
             partial.replace(arrays)
         held = {"key": self.key, "settings": dict(settings), "figures": found.figures, "report": found.report}
-        write_whole(text, json.dumps(held | {"error": found.error}, default=str).encode())
+        held |= {"error": found.error, "bands": found.bands}
+        write_whole(text, json.dumps(held, default=str).encode())

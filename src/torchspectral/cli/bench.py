@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torchspectral.cli.options import Config, Json, Out, Overwrite, Scenes, Seed
+from torchspectral.cli.options import Bbox, Config, Json, Out, Overwrite, Scenes, Seed
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare methods on a scene: tables and figures.")
 
@@ -34,6 +34,7 @@ def sharpen(
         int | None,
         typer.Option("--ratio", help="Resolution ratio; that of the pair by default, else 4.", min=2),
     ] = None,
+    bbox: Bbox = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     resume: Annotated[
@@ -62,6 +63,7 @@ def sharpen(
             cube,
             fine,
             guides=open_guides(guide) if guide else None,
+            bbox=bbox,
             methods=None if method == "all" else [m.strip() for m in method.split(",")],
             ratio=ratio,
             out=output,

@@ -107,6 +107,7 @@ def _tiles(job: Job, stage: ApplyStage) -> list[Record]:
 
 def _note(job: Job, number: int, record: Done) -> Record:
     line = {"partial": record.partial, "nodata": record.nodata, "valid": record.valid, "tables": record.tables}
+    line |= {"near": record.near} if record.near else {}
     if job.journal is not None:
         job.journal.add("block", stage="apply", block=number, **line)
     return line
@@ -159,6 +160,14 @@ def _report(job: Job, records: list[Record]) -> None:
         how = "filled from their surroundings for the method and " if job.scene.fill == "nearest" else ""
         how = "zero for the method and " if job.scene.fill == "zero" else how
         job.report.filled.append(f"{nodata} nodata pixels: {how}nodata in the output{twice}")
+    reach = job.method.hole_reach
+    for role in dict.fromkeys(role for record in records for role in record.get("near", {})):
+        count = sum(record.get("near", {}).get(role, 0) for record in records)
+        if count:
+            job.report.filled.append(
+                f"{count} pixels of the {role} within {reach} {'pixel' if reach == 1 else 'pixels'} of the lead from "
+                f"nodata: nodata in the output too, for they would rest on filled values (hole_reach=0 keeps them){twice}"
+            )
 
 
 def _blend(job: Job) -> None:

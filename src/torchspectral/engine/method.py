@@ -329,6 +329,8 @@ class Method:
     overlap: int = 0
     needs_fit: bool = False
     fill: str = "nearest"
+    hole_reach: int = 0
+    """Lead pixels around nodata, at most `halo`, whose outputs are nodata too, for they rest on filled values."""
     allows_bad_bands: bool = False
     compute_dtype: str = "float32"
 

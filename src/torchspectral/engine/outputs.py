@@ -111,6 +111,7 @@ class Done:
     nodata: int = 0
     frame: int = 0
     valid: dict[str, int] = field(default_factory=dict)
+    near: dict[str, int] = field(default_factory=dict)
     state: State | None = None
 
 
@@ -131,7 +132,7 @@ class ApplyStage:
 
     def read(self, item: Any) -> Loaded:
         """Read a batch of cuts."""
-        return self.scene.load(item)
+        return self.scene.load(item, reach=self.method.hole_reach)
 
     def compute(self, loaded: Loaded) -> Done:
         """Call `apply`."""
@@ -162,6 +163,7 @@ class ApplyStage:
         """Cut the cores out of the outputs and turn them into blocks."""
         valid = {name: sum(int((~e).sum()) for e in empty) for name, empty in loaded.role_empty.items()}
         done = Done(loaded.cuts, partial=loaded.partial, nodata=loaded.nodata, frame=loaded.frame, valid=valid)
+        done.near = {name: sum(int(n.sum()) for n in near) for name, near in loaded.near.items()}
         for target in self.targets:
             done.blocks[target.name] = [self._block(target, loaded, outputs, n) for n in range(len(loaded.cuts))]
         for name in self.tables:
@@ -172,10 +174,10 @@ class ApplyStage:
 
     def _block(self, target: Target, loaded: Loaded, outputs: Mapping[str, Any], n: int) -> np.ndarray:
         cut = loaded.cuts[n]
-        empty = _grown(loaded.empty[n], target.zoom)
+        empty = _grown(_without(loaded.empty, self.scene.lead.name, loaded, n), target.zoom)
         role = loaded.role_empty.get(target.output.grid)
         if role is not None:
-            empty = empty | role[n]
+            empty = empty | _without(role, target.output.grid, loaded, n)
         height, width = cut.inner.height * target.zoom, cut.inner.width * target.zoom
         if not outputs:
             missing: float = integer_nodata(target.dtype) if target.dtype.kind in "iu" else np.nan
@@ -230,6 +232,12 @@ def raster_of(value: Any) -> torch.Tensor:
     if value.ndim != 4:
         raise ValueError(f"got an output of shape {tuple(value.shape)}, expected (n, band, y, x)")
     return value
+
+
+def _without(empty: list[np.ndarray], role: str, loaded: Loaded, n: int) -> np.ndarray:
+    """Pixels of a role that have no data, or lie too near to such."""
+    near = loaded.near.get(role)
+    return empty[n] if near is None else empty[n] | near[n]
 
 
 def _grown(mask: np.ndarray, zoom: int) -> np.ndarray:

@@ -5,6 +5,7 @@ Free memory never enters here, so that the same call gives the same tiles on eve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +18,9 @@ STRIP_BYTES = 16 << 20
 
 BLOCK_BYTES = 64 << 20
 """The same for blocks of the other scopes [bytes]."""
+
+LARGE_BLOCK_BYTES = 256 << 20
+"""The same for local scope where the halo would else be most of what is read [bytes]."""
 
 LOCAL_TILE = 256
 SMALLEST_TILE = 32
@@ -102,7 +106,7 @@ def make_plan(
     if tile is not None:
         size = _checked(tile, multiple)
     else:
-        size = _default_size(scope, shape, depth, default_tile, multiple, chunks)
+        size = _default_size(scope, shape, depth, default_tile, multiple, chunks, halo)
     if scope is Scope.COLUMN:
         size = (rows, size[1])
     overlap = overlap if scope is Scope.TILE else 0
@@ -157,6 +161,7 @@ def _default_size(
     default_tile: tuple[int, int] | None,
     multiple: int,
     chunks: tuple[int, int] | None,
+    halo: int,
 ) -> tuple[int, int]:
     rows, cols = shape
     pixel = depth * 4
@@ -174,8 +179,17 @@ def _default_size(
     side = LOCAL_TILE
     while side > SMALLEST_TILE and side * side * pixel > BLOCK_BYTES:
         side //= 2
+    if scope is Scope.LOCAL and side < min(2 * halo, LOCAL_TILE):
+        # Less than a quarter of what is read would be the tile's own.
+        largest = min(max(side, math.isqrt(LARGE_BLOCK_BYTES // pixel)), LOCAL_TILE)
+        return tuple(_round_up(_even_part(n, largest), multiple) for n in shape)  # type: ignore[return-value]
     side = _round_up(side, multiple)
     return side, side
+
+
+def _even_part(size: int, largest: int) -> int:
+    """Length of the parts, at most `largest`, where a side is cut into as few as can be, all alike but for the last."""
+    return -(-size // -(-size // largest))
 
 
 def _within_chunks(chunks: tuple[int, int], pixel: int) -> tuple[int, int]:

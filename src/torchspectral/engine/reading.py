@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from scipy import ndimage
 
 from torchspectral.engine.filling import fill_margin, fill_pixels, fill_spectra, missing_pixels
 from torchspectral.engine.memory import frugal_reads
@@ -105,12 +106,23 @@ class RoleReader:
 
 @dataclass
 class Loaded:
-    """A tile as read, on the CPU, with what only the engine needs."""
+    """A tile as read, on the CPU, with what only the engine needs.
+
+    Attributes
+    ----------
+    empty : list of ndarray of bool
+        Core pixels of the lead without data.
+    role_empty : dict of str to list of ndarray of bool
+        The same of each raster role, on its own grid.
+    near : dict of str to list of ndarray of bool
+        Core pixels of a role that have data but lie within the reach of a hole; roles without such are left out.
+    """
 
     cuts: tuple[Cut, ...]
     tile: Tile
     empty: list[np.ndarray]
     role_empty: dict[str, list[np.ndarray]]
+    near: dict[str, list[np.ndarray]] = field(default_factory=dict)
     partial: int = 0
     nodata: int = 0
     frame: int = 0
@@ -155,11 +167,11 @@ class Scene:
             spectra={n: s for n, s in self.spectra.items() if n in names},
         )
 
-    def load(self, cuts: Sequence[Cut], frame: int = 0) -> Loaded:
-        """Read a batch of tiles of the same shape."""
+    def load(self, cuts: Sequence[Cut], frame: int = 0, reach: int = 0) -> Loaded:
+        """Read a batch of tiles of the same shape; pixels within `reach` lead pixels of a hole are told too."""
         import torch
 
-        parts = [self._load(cut, frame) for cut in cuts]
+        parts = [self._load(cut, frame, reach) for cut in cuts]
         first = parts[0]
         if len(parts) == 1:
             return first
@@ -172,16 +184,18 @@ class Scene:
             tile,
             [p.empty[0] for p in parts],
             {n: [p.role_empty[n][0] for p in parts] for n in first.role_empty},
+            _stacked(parts),
             sum(p.partial for p in parts),
             sum(p.nodata for p in parts),
             frame,
         )
 
-    def _load(self, cut: Cut, frame: int) -> Loaded:
+    def _load(self, cut: Cut, frame: int, reach: int) -> Loaded:
         import torch
 
         data: dict[str, torch.Tensor] = {}
         role_empty: dict[str, list[np.ndarray]] = {}
+        near: dict[str, list[np.ndarray]] = {}
         partial = 0
         core = _inside(cut.inner, cut.window)
         for name, role in self.roles.items():
@@ -190,6 +204,9 @@ class Scene:
             if empty is not None:
                 scaled = tuple(slice(s.start * role.ratio, s.stop * role.ratio) for s in core)
                 role_empty[name] = [empty[scaled]]
+                if reach and empty.any():
+                    grown = ndimage.maximum_filter(empty, 2 * reach * role.ratio + 1, mode="constant")
+                    near[name] = [(grown & ~empty)[scaled]]
                 if role is self.lead:
                     whole = empty
                     partial = int(mended[scaled].sum())
@@ -200,7 +217,7 @@ class Scene:
             data[name] = torch.from_numpy(np.array(spectra))
         valid = torch.from_numpy(~whole)[None, None]
         tile = Tile(data, cut.window, cut.inner, valid, self.info)
-        return Loaded((cut,), tile, [whole[core]], role_empty, partial, int(whole[core].sum()), frame)
+        return Loaded((cut,), tile, [whole[core]], role_empty, near, partial, int(whole[core].sum()), frame)
 
     def _role(self, role: RoleReader, window: Window, frame: int) -> tuple[torch.Tensor, np.ndarray | None, np.ndarray]:
         """Working values of a window (in lead pixels), its nodata pixels, and the pixels that were mended."""
@@ -239,6 +256,12 @@ class Scene:
         fill_pixels(around, empty, self.scope)
         inside = tuple(slice(s.start * role.ratio, s.stop * role.ratio) for s in _inside(window, wider))
         values[:, nodata] = around[(slice(None), *inside)][:, nodata]
+
+
+def _stacked(parts: Sequence[Loaded]) -> dict[str, list[np.ndarray]]:
+    """Pixels near holes of each tile of a batch, roles that have none anywhere left out."""
+    names = dict.fromkeys(name for p in parts for name in p.near)
+    return {n: [p.near[n][0] if n in p.near else np.zeros_like(p.role_empty[n][0]) for p in parts] for n in names}
 
 
 def move(tile: Tile, device: torch.device) -> Tile:

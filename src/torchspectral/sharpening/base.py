@@ -194,6 +194,8 @@ def _with_guides(
     values = dict(settings)
     if "register_with" not in values and len(found.native) < found.image.sizes["band"]:
         values["register_with"] = found.native
+    if "products" not in values and len(set(found.products)) > 1:
+        values["products"] = found.products
     ratio = found.image.sizes["x"] // cube.sizes["x"]
     if "centres" not in values:
         simulated = any("Wald's protocol" in str(line) for line in cube.attrs.get("history", []))
@@ -227,8 +229,9 @@ def _tell_guided(report: Report, coarse: tuple[int, ...], fine: tuple[int, ...])
             _warn(
                 report, "the guides lie more than one of the cube's pixels off it: look whether both are of one place"
             )
-    elif report.settings.get("register_shift"):
+    elif report.settings.get("register_shift") and not any(p["own"] for p in figures["products"]):
         _warn(report, f"the guides were not registered: {figures['shift_refused']}")
+    _tell_products(report, ratio)
     outside = figures.get("bands_outside", [])
     if outside:
         what = "interpolated" if report.settings.get("outside") == "interpolate" else "see their confidence"
@@ -236,6 +239,22 @@ def _tell_guided(report: Report, coarse: tuple[int, ...], fine: tuple[int, ...])
             report,
             f"{len(outside)} of {len(figures['r2'])} bands lie outside the guides' wavelengths, detail there is guessed "
             f"from other wavelengths: {what}",
+        )
+
+
+def _tell_products(report: Report, ratio: int) -> None:
+    """Sentences about guides of one product that lie elsewhere than those of the others."""
+    for product in report.figures["products"]:
+        if not product["own"]:
+            continue
+        rows, cols = product["shift_rows"] / ratio, product["shift_cols"] / ratio
+        names = ", ".join(map(str, product["guides"]))
+        _warn(
+            report,
+            f"guides {names} lie elsewhere than the other product's and were registered on their own: content moved by "
+            f"{-rows:+.3f} rows and {-cols:+.3f} columns of the cube's pixels (deviation "
+            f"{product['shift_deviation'] / ratio:.3f})"
+            + ("; more than one pixel: look whether both are of one place" if float(np.hypot(rows, cols)) > 1 else ""),
         )
 
 

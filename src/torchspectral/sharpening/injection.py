@@ -6,15 +6,16 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from torchspectral.engine.method import Input, Method, Output, SceneInfo, Scope, Size, State, Tile
-from torchspectral.errors import BadInput, GridMismatch
+from torchspectral.engine.method import SceneInfo, Size, State, Tile
+from torchspectral.errors import BadInput
 from torchspectral.ops.interpolate import interpolation_halo
 from torchspectral.ops.mtf import HS_GAIN, kernel_size, mtf_filter
 from torchspectral.ops.resize import imresize
 from torchspectral.settings import Settings, setting
+from torchspectral.sharpening.fusion import Fusion, FusionSettings
 
 
-class InjectionSettings(Settings):
+class InjectionSettings(FusionSettings):
     """Settings that all classical sharpening methods share."""
 
     compat: Literal["", "authors-code"] = setting(
@@ -30,30 +31,12 @@ class SensorSettings(InjectionSettings):
     )
 
 
-class Injection(Method):
-    """Base of the classical methods: roles, halo, MTF gain, the interpolated image."""
+class Injection(Fusion):
+    """Base of the classical methods: halo, MTF gain, the interpolated image."""
 
     Settings: ClassVar[type[Settings]] = InjectionSettings
-    inputs = (Input("cube"), Input("pan", ratio="finer"))
-    outputs = (Output("cube", grid="pan"),)
-    scope = Scope.LOCAL
     uses_mtf: ClassVar[bool] = False
     """Whether the PAN is low-passed with a 41-tap kernel."""
-
-    def __init__(self, settings: Any = None) -> None:
-        super().__init__(settings)
-        if self.as_authors:
-            self.scope = Scope.SCENE  # the circular border reads the opposite edge
-
-    @property
-    def as_authors(self) -> bool:
-        """Whether to do as the benchmark's code does."""
-        return self.settings.compat == "authors-code"
-
-    @property
-    def border(self) -> str:
-        """Border of the interpolator."""
-        return "wrap" if self.as_authors else "symmetric"
 
     def prepare(self, info: SceneInfo) -> None:
         """Set the halo from the ratio.
@@ -65,17 +48,6 @@ class Injection(Method):
         """
         ratio = self.check_ratio(info)
         self.halo = interpolation_halo(ratio) + (-(-(kernel_size(ratio) // 2) // ratio) if self.uses_mtf else 0)
-
-    @staticmethod
-    def check_ratio(info: SceneInfo) -> int:
-        """Ratio of the grids, at least 2."""
-        ratio = int(info.ratio.get("pan", 1))
-        if ratio < 2:
-            raise GridMismatch(
-                f"got a PAN with {ratio} pixel per pixel of the cube, expected a PAN at least 2 times finer: "
-                "swap the images, or resample the PAN to a finer grid first"
-            )
-        return ratio
 
     def gain(self, info: SceneInfo) -> float:
         """MTF gain of the hyperspectral sensor."""

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from torchspectral.engine.method import Input, Method, Output, Round, Scale, SceneInfo, Scope, Size, Source, State, Tile
+from torchspectral.engine.method import Round, Scale, SceneInfo, Size, Source, State, Tile
 from torchspectral.ops.axis import AxisOperator, apply
 from torchspectral.ops.interpolate import ideal_interp, interpolation_halo
 from torchspectral.ops.mtf import HS_GAIN, mtf_kernel
 from torchspectral.settings import Settings, setting
 from torchspectral.sharpening.deep.moments import adam_state, fill_adam, fill_network, network_state
-from torchspectral.sharpening.injection import Injection
+from torchspectral.sharpening.fusion import Fusion, FusionSettings
 from torchspectral.sharpening.tiles import narrowed, widened
 from torchspectral.sharpening.upsampled import Upsampled
 from torchspectral.sharpening.zero_shot.losses import (
@@ -60,7 +60,7 @@ class PCAZPNNNetwork(nn.Module):
         return self.detail(x) + x[:, :-1]
 
 
-class PCAZPNNSettings(Settings):
+class PCAZPNNSettings(FusionSettings):
     """Settings of PCA-Z-PNN."""
 
     iterations: int = setting(1000, "optimiser steps in each of the two blocks", ge=1)
@@ -78,7 +78,7 @@ class PCAZPNNSettings(Settings):
     )
 
 
-class PCAZPNN(Method):
+class PCAZPNN(Fusion):
     """Zero-shot sharpening of the first principal components of a VNIR and a SWIR block.
 
     Principal components of the spectra are not centred, so that the first looks like the scene and correlates with the
@@ -94,18 +94,10 @@ class PCAZPNN(Method):
     """
 
     Settings: ClassVar[type[Settings]] = PCAZPNNSettings
-    inputs = (Input("cube"), Input("pan", ratio="finer"))
-    outputs = (Output("cube", grid="pan"),)
-    scope = Scope.LOCAL
-
-    def __init__(self, settings: Any = None) -> None:
-        super().__init__(settings)
-        if self.settings.compat:
-            self.scope = Scope.SCENE  # the spline's prefilter reads the whole line
 
     def prepare(self, info: SceneInfo) -> None:
         """Set the working scale and the halo."""
-        ratio = Injection.check_ratio(info)
+        ratio = self.check_ratio(info)
         gain = self.settings.gain or (65536.0 if info.quantity == "dn" else 1.0)
         self.scale = Scale("fixed", gain=gain)
         self.halo = interpolation_halo(ratio) + -(-REACH // ratio)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from torchspectral.engine.method import Input, Method, Output, Scale, SceneInfo, Scope, State, Tile
+from torchspectral.engine.method import Scale, SceneInfo, Scope, State, Tile
 from torchspectral.errors import BadInput, BandMismatch, MissingWeights
 from torchspectral.ops.interpolate import interpolation_halo
 from torchspectral.settings import Settings, setting
-from torchspectral.sharpening.injection import Injection
+from torchspectral.sharpening.fusion import Fusion, FusionSettings
 from torchspectral.sharpening.tiles import narrowed, widened
 from torchspectral.sharpening.upsampled import Upsampled
 from torchspectral.weights.card import WeightsCard
@@ -24,13 +24,13 @@ def layer(inputs: int, outputs: int, size: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, size, padding=size // 2, padding_mode="reflect" if size > 1 else "zeros")
 
 
-class GainSettings(Settings):
+class GainSettings(FusionSettings):
     """Settings that every trained network has."""
 
     gain: float = setting(65536.0, "values are divided by it for the network; 65536 for PRISMA counts", gt=0)
 
 
-class TrainedNetwork(Method):
+class TrainedNetwork(Fusion):
     """Base of the methods whose network comes with weights.
 
     Subclasses name the method and its network, and say how the sizes of the network are read off its weights. They
@@ -38,8 +38,6 @@ class TrainedNetwork(Method):
     """
 
     Settings: ClassVar[type[Settings]] = GainSettings
-    inputs = (Input("cube"), Input("pan", ratio="finer"))
-    outputs = (Output("cube", grid="pan"),)
     name: ClassVar[str] = ""
     network: ClassVar[type[nn.Module]] = nn.Module
     sizes: ClassVar[Mapping[str, tuple[str, int]]] = {}
@@ -52,7 +50,7 @@ class TrainedNetwork(Method):
 
     def prepare(self, info: SceneInfo) -> None:
         """Refuse scenes that a 3 x 3 layer cannot stand."""
-        ratio = Injection.check_ratio(info)
+        ratio = self.check_ratio(info)
         if min(info.shape) * ratio < 2:
             raise BadInput(f"got a scene of {info.shape[0]} x {info.shape[1]} pixels, expected more for a 3 x 3 layer")
 
@@ -101,7 +99,6 @@ class InterpolatedNetwork(TrainedNetwork):
     """Base of the networks that start from the interpolated image and look a few pixels around."""
 
     Settings: ClassVar[type[Settings]] = TrainedSettings
-    scope = Scope.LOCAL
     reach: ClassVar[int] = 0
     """Fine pixels that the network looks over an edge."""
 

@@ -67,7 +67,8 @@ class Found:
     deviation : float
         Standard deviation of the estimate [fine pixels].
     before, after : float
-        Share of the variance that the guides leave unexplained, without and with the shift, 0..1.
+        Share of the variance that the guides leave unexplained, without the shift (or with the one that was to be
+        beaten) and with it, 0..1.
     trusted : bool
         Whether the search settled within its limit and the shift explains more than none.
     why : str
@@ -197,7 +198,14 @@ class _Sample:
 
 
 def find_shift(
-    pieces: list[Piece], ratio: int, gain: float, *, offset: float = 0.0, limit: float = 2.0, robust: bool = True
+    pieces: list[Piece],
+    ratio: int,
+    gain: float,
+    *,
+    offset: float = 0.0,
+    limit: float = 2.0,
+    robust: bool = True,
+    against: tuple[float, float] = (0.0, 0.0),
 ) -> Found:
     """The shift that all guides share.
 
@@ -213,6 +221,8 @@ def find_shift(
         Largest shift searched for [coarse pixels].
     robust : bool
         Let pixels where the scenes differ count less.
+    against : tuple of float
+        Shift that must be beaten [fine pixels]; ``before`` is its share.
     """
     if not pieces:
         return Found(why="no pixel can be compared")
@@ -232,11 +242,11 @@ def find_shift(
     def left(shift: tuple[float, float]) -> float:
         return sample.share(sample.fit(sample.seen(shift), plain)[1], plain)
 
-    before = left((0.0, 0.0))
+    before = left(against)
     whole = int(limit)
     starts = [(i * ratio, j * ratio) for i in range(-whole, whole + 1) for j in range(-whole, whole + 1)]
     best = min(
-        ((left((float(i), float(j))) if (i, j) != (0, 0) else before, abs(i) + abs(j), (i, j)) for i, j in starts)
+        ((left((float(i), float(j))) if (i, j) != against else before, abs(i) + abs(j), (i, j)) for i, j in starts)
     )
     shift = (float(best[2][0]), float(best[2][1]))
     weight, moved, normal = plain, 1.0, torch.eye(2, dtype=torch.float64)
@@ -268,7 +278,7 @@ def find_shift(
     if max(abs(d) for d in shift) > limit * ratio + 1e-9:
         return Found(*shift, before=before, after=before, why=f"the search left the limit of {limit:g} coarse pixels")
     _, rest = sample.fit(sample.seen(shift), weight)
-    after, compared = sample.share(rest, weight), sample.share(sample.fit(sample.seen((0.0, 0.0)), weight)[1], weight)
+    after, compared = sample.share(rest, weight), sample.share(sample.fit(sample.seen(against), weight)[1], weight)
     noise = float(((rest.square() * weight).sum(1) / variance).sum() / (weight.sum() * rest.shape[0]))
     deviation = float(torch.linalg.inv(normal).diagonal().max().sqrt()) * noise**0.5
     if moved > 0.05 and after >= compared:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
-from torchspectral.engine.method import Input, Method, Output, SceneInfo, Scope, Size, Source, State, Tile
-from torchspectral.errors import BadInput, GridMismatch
+from torchspectral.engine.method import Input, Output, SceneInfo, Size, Source, State, Tile
+from torchspectral.errors import BadInput
 from torchspectral.ops.axis import AxisOperator, apply, correlation, gather
 from torchspectral.ops.interpolate import interpolation_halo
 from torchspectral.ops.mtf import HS_GAIN, kernel_size
 from torchspectral.settings import Settings, setting
+from torchspectral.sharpening.fusion import Fusion, FusionSettings
 from torchspectral.sharpening.guided.operators import (
     SPLINE_REACH,
     centre_offset,
@@ -34,11 +36,13 @@ LEAK = 1e-3
 """Share of the low-pass kernel that may fall on masked guide pixels."""
 FILL = 9
 """Side of the window that masked coarse guide pixels are filled from."""
+APART = 0.05
+"""Coarse pixels that the shift of a product must lie off that of all guides, or it has the same."""
 OUTSIDE = 50.0
 """Width of a guide band whose width is not known [nm]."""
 
 
-class GuidedSettings(Settings):
+class GuidedSettings(FusionSettings):
     """Settings of guided fusion."""
 
     ridge: float = setting(1e-3, "lambda of the ridge regression; 1e-2 for noisy guides", ge=0)
@@ -49,6 +53,10 @@ class GuidedSettings(Settings):
     max_shift: float = setting(2.0, "largest shift searched for", unit="coarse pixel", ge=0, le=8)
     robust: bool = setting(True, "places where the two scenes differ count less in the search for the shift")
     register_with: tuple[int, ...] = setting((), "guides that are compared, numbers from 0; empty: all")
+    products: tuple[int, ...] = setting(
+        (),
+        "product of each guide, numbers from 0: one that clearly lies elsewhere gets a shift of its own; empty: all one",
+    )
     centres: Literal["benchmark", "footprint"] = setting(
         "benchmark",
         "where a coarse pixel stands at even ratios: on fine pixel R k + R // 2 as in the benchmark's simulated data, "
@@ -61,10 +69,10 @@ class GuidedSettings(Settings):
     window: int = setting(7, "window of the local confidence", unit="coarse pixel", ge=1, le=31)
 
 
-class Guided(Method):
+class Guided(Fusion):
     """Regression-guided injection: F_b = M_b + sum_k C_kb (S_k - L_k).
 
-    The guides are registered to the cube by one shift, seen as the cube's sensor would see them (s_k), and the bands
+    The guides are registered to the cube by one shift (one a product where they are of several that do not agree), seen as the cube's sensor would see them (s_k), and the bands
     are regressed on s_k (ridge, with intercept). M and L_k are the ideal interpolations of the cube and of s_k, S_k
     are the registered guides. Nothing is divided, so that water and negative reflectance are safe. Where some guides
     are masked the others' own regression is used, where all are masked the cube is interpolated.
@@ -93,7 +101,6 @@ class Guided(Method):
         Input("responses", kind="spectra", optional=True, fit_only=True),
     )
     outputs = (Output("cube", grid="guides"), Output("confidence", kind="layers", names="=names", undo_scale=False))
-    scope = Scope.LOCAL
     needs_fit = True
 
     def prepare(self, info: SceneInfo) -> None:
@@ -104,12 +111,7 @@ class Guided(Method):
         GridMismatch
             The guides are not finer than the cube.
         """
-        ratio = int(info.ratio.get("guides", 1))
-        if ratio < 2:
-            raise GridMismatch(
-                f"got guides with {ratio} pixel per pixel of the cube, expected guides at least 2 times finer: swap the "
-                "images, or resample the guides to a finer grid first"
-            )
+        ratio = self.check_ratio(info, "guides")
         spline = SPLINE_REACH + 1
         low = -(-(kernel_size(ratio) // 2 + spline) // ratio) + math.ceil(self._limit) + FILL // 2
         rise = interpolation_halo(ratio) + (-(-spline // ratio) if centre_offset(ratio, self.settings.centres) else 0)
@@ -133,25 +135,29 @@ class Guided(Method):
         kept, dropped = self._kept(look)
         base: State = {"kept": kept, "mean": look["total"] / look["count"].clamp_min(1), "shift": (0.0, 0.0)}
         found, sums = Found(why="not asked for"), None
+        own: list[dict[str, Any]] = []
         if self.settings.register_shift and bool(kept.any()):
-            compared = self._compared(kept)
+            sets = [self._compared(kept), *self._products(kept)]
             matched = torch.zeros(0)
             if "responses" not in source.info.names:
                 sums = source.reduce(partial(self._sums, base=base), operator.add)
-                matched = _most_alike(sums, compared)
-            pieces = source.reduce(partial(self._pieces, base=base, compared=compared, matched=matched), operator.add)
+                matched = _most_alike(sums, torch.arange(kept.numel()))
+            pieces = source.reduce(partial(self._pieces, base=base, sets=sets, matched=matched), _joined_pieces)
             ratio = int(source.info.ratio["guides"])
-            found = find_shift(
-                pieces,
-                ratio,
-                self.gain(source.info),
+            search = partial(
+                find_shift,
+                ratio=ratio,
+                gain=self.gain(source.info),
                 offset=centre_offset(ratio, self.settings.centres),
                 limit=self._limit,
                 robust=self.settings.robust,
             )
+            found = search(pieces[0])
             if found.trusted and found.after < (1 - WORTH) * found.before:
                 base["shift"] = (found.rows, found.cols)
                 sums = None
+            own = self._own_shifts(base, [search(p, against=base["shift"]) for p in pieces[1:]], ratio)
+            sums = None if "shifts" in base else sums
         if sums is None:
             sums = source.reduce(partial(self._sums, base=base), operator.add)
         count = int(sums.cross[0, 0])
@@ -181,6 +187,7 @@ class Guided(Method):
             "count": count,
             "found": [found.rows, found.cols, found.deviation, found.before, found.after, float(found.trusted)],
             "why": found.why,
+            "own": own,
             "dropped": dropped,
             "names": _layer_names(source.info),
         }
@@ -227,8 +234,53 @@ class Guided(Method):
         chosen = [k for k in asked if kept[k]] or [k for k in range(kept.numel()) if kept[k]]
         return torch.tensor(chosen, dtype=torch.long)
 
-    def _pieces(self, tile: Tile, base: State, compared: torch.Tensor, matched: torch.Tensor) -> list[Any]:
-        weights = matched if matched.numel() else tile["responses"].double()[compared]
+    def _products(self, kept: torch.Tensor) -> list[torch.Tensor]:
+        """Indices of the guides that tell the shift of each product; none where all guides are of one."""
+        named = list(self.settings.products)
+        if len(named) != kept.numel():
+            return []
+        there = list(dict.fromkeys(named[k] for k in range(kept.numel()) if kept[k]))
+        asked = set(self.settings.register_with) or set(range(kept.numel()))
+        found = []
+        for product in there if len(there) > 1 else []:
+            guides = [k for k in range(kept.numel()) if kept[k] and named[k] == product]
+            found.append(torch.tensor([k for k in guides if k in asked] or guides, dtype=torch.long))
+        return found
+
+    def _own_shifts(self, base: State, found: list[Found], ratio: int) -> list[dict[str, Any]]:
+        """Give products that clearly lie elsewhere than all guides together a shift of their own."""
+        named, kept = list(self.settings.products), base["kept"]
+        lines: list[dict[str, Any]] = []
+        there = list(dict.fromkeys(named[k] for k in range(kept.numel()) if kept[k])) if found else []
+        shifts = [tuple(base["shift"])] * kept.numel()
+        for product, one in zip(there, found, strict=True):
+            apart = float(np.hypot(one.rows - base["shift"][0], one.cols - base["shift"][1]))
+            taken = one.trusted and one.after < (1 - WORTH) * one.before
+            taken = taken and apart > max(APART * ratio, 3 * one.deviation)
+            guides = [k for k in range(kept.numel()) if named[k] == product]
+            if taken:
+                shifts = [(one.rows, one.cols) if k in guides else s for k, s in enumerate(shifts)]
+            used = shifts[guides[0]]
+            lines.append(
+                {
+                    "guides": [k + 1 for k in guides],
+                    "shift_rows": float(used[0]),
+                    "shift_cols": float(used[1]),
+                    "shift_measured": [one.rows, one.cols],
+                    "shift_deviation": one.deviation,
+                    "own": bool(taken),
+                }
+            )
+        if any(line["own"] for line in lines):
+            base["shifts"] = [[float(d) for d in s] for s in shifts]
+        return lines
+
+    def _pieces(self, tile: Tile, base: State, sets: list[torch.Tensor], matched: torch.Tensor) -> list[list[Any]]:
+        """Parts of a tile that are compared, for each set of guides."""
+        return [self._pieces_of(tile, base, compared, matched) for compared in sets]
+
+    def _pieces_of(self, tile: Tile, base: State, compared: torch.Tensor, matched: torch.Tensor) -> list[Any]:
+        weights = (matched if matched.numel() else tile["responses"].double())[compared]
         seen = weights.abs().sum(1) > 0
         if not bool(seen.any()):
             return []
@@ -285,18 +337,26 @@ class Guided(Method):
         """s_k over the window, float64 (n, K, y, x), and where it is seen, bool."""
         ratio, gain = _ratio(tile), self.gain(tile.info)
         offset = centre_offset(ratio, self.settings.centres)
-        shift = base["shift"]
         guides, mask = tile["guides"].double(), _mask(tile)
-        pairs = fixed_low_pairs(tuple(guides.shape[-2:]), ratio, gain, (shift[0] + offset, shift[1] + offset))
+
+        def see(image: torch.Tensor) -> torch.Tensor:
+            return _by_shift(
+                image,
+                base,
+                lambda part, shift: run_pairs(
+                    part, fixed_low_pairs(tuple(part.shape[-2:]), ratio, gain, (shift[0] + offset, shift[1] + offset))
+                ),
+            )
+
         mean = base["mean"].to(guides.device)[None, :, None, None]
         if bool(mask.all()):
-            return run_pairs(guides, pairs), torch.ones(1, 1, 1, 1, dtype=torch.bool, device=guides.device).expand(
+            return see(guides), torch.ones(1, 1, 1, 1, dtype=torch.bool, device=guides.device).expand(
                 guides.shape[0], guides.shape[1], *_shape(tile)
             )
         seen = mask.double()
-        share = run_pairs(seen, pairs)
+        share = see(seen)
         # Deviations from the mean: where nothing is seen, the mean remains.
-        part = run_pairs(torch.where(mask, guides - mean, 0.0), pairs)
+        part = see(torch.where(mask, guides - mean, 0.0))
         valid = share > 1 - LEAK
         near = torch.where(share > 0.25, part / share.clamp_min(0.25), 0.0)
         known = (share > 0.25).double()
@@ -308,21 +368,24 @@ class Guided(Method):
     def _registered(self, tile: Tile, base: State, core: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """S_k, float64, and where it is seen; over the window or the core."""
         guides, mask = tile["guides"].double(), _mask(tile)
-        shift = base["shift"]
-        if not any(shift):
+        if not any(base["shift"]) and "shifts" not in base:
             return (tile.core(guides), tile.core(mask)) if core else (guides, mask)
         whole = bool(mask.all())
         if not whole:
             guides = torch.where(mask, guides, base["mean"].to(guides.device)[None, :, None, None])
-        moves = [shift_operator(n, d) for n, d in zip(guides.shape[-2:], shift, strict=True)]
         spans = _core_spans(tile) if core else [slice(0, n) for n in guides.shape[-2:]]
-        rows, cols = (AxisOperator(m.matrix[s]) for m, s in zip(moves, spans, strict=True))
-        out = apply(guides, rows, cols)
+
+        def move(operators: Callable[[int, float], AxisOperator]) -> Callable[..., torch.Tensor]:
+            def run(part: torch.Tensor, shift: Sequence[float]) -> torch.Tensor:
+                made = [operators(n, d) for n, d in zip(part.shape[-2:], shift, strict=True)]
+                return apply(part, *(AxisOperator(m.matrix[s]) for m, s in zip(made, spans, strict=True)))
+
+            return run
+
+        out = _by_shift(guides, base, move(shift_operator))
         if whole:
             return out, torch.ones(1, 1, 1, 1, dtype=torch.bool, device=out.device).expand(out.shape)
-        boxes = [_reach_of(n, d) for n, d in zip(guides.shape[-2:], shift, strict=True)]
-        rows, cols = (AxisOperator(b.matrix[s]) for b, s in zip(boxes, spans, strict=True))
-        return out, apply(mask.double(), rows, cols) > 1 - 1e-6
+        return out, _by_shift(mask.double(), base, move(_reach_of)) > 1 - 1e-6
 
     # Fusion
 
@@ -430,6 +493,7 @@ class Guided(Method):
             "shift_deviation": deviation,
             "shift_found": bool(trusted),
             "shift_refused": "" if trusted else str(state["why"]),
+            "products": list(state.get("own", [])),
             "unexplained_before": before,
             "unexplained_after": after,
             "pixels_regressed": int(state["count"]),
@@ -449,6 +513,22 @@ def _most_alike(sums: Sums, compared: torch.Tensor) -> torch.Tensor:
     weights = torch.zeros(compared.numel(), sums.power.numel(), dtype=torch.float64)
     weights[torch.arange(compared.numel()), likeness.argmax(1)] = 1.0
     return weights
+
+
+def _joined_pieces(one: list[list[Any]], two: list[list[Any]]) -> list[list[Any]]:
+    return [a + b for a, b in zip(one, two, strict=True)]
+
+
+def _by_shift(image: torch.Tensor, base: State, move: Callable[..., torch.Tensor]) -> torch.Tensor:
+    """``move(guides, shift)`` for the guides (n, K, y, x) of each shift, put together in their order."""
+    shifts = base.get("shifts")
+    if not shifts:
+        return move(image, base["shift"])
+    places = list(dict.fromkeys(tuple(s) for s in shifts))
+    which = [[k for k, s in enumerate(shifts) if tuple(s) == place] for place in places]
+    parts = [move(image[:, index], place) for index, place in zip(which, places, strict=True)]
+    order = torch.tensor([k for index in which for k in index]).argsort()
+    return torch.cat(parts, 1)[:, order.to(image.device)]
 
 
 def _merge_looks(one: State, two: State) -> State:

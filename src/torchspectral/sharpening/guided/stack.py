@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import xarray as xr
 
 from torchspectral import sensors
 from torchspectral.cube import check_cube, make_cube, make_spectra
+from torchspectral.engine.paths import sources_of
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, GridMismatch, MissingMetadata
 from torchspectral.geo import align, grid_of, place
 from torchspectral.geo.grids import Grid, pixel_in, to_ground, to_pixels
@@ -45,12 +46,15 @@ class Guides:
         Weights of the cube's bands in each guide, zero where the cube does not see the guide's wavelengths.
     native : tuple of int
         Guides that were not interpolated, from 0.
+    products : tuple of int
+        Product of each guide, from 0: images that were opened from one file or folder are of one.
     """
 
     image: xr.DataArray
     valid: xr.DataArray
     responses: xr.DataArray | None
     native: tuple[int, ...]
+    products: tuple[int, ...] = ()
 
 
 class Raised(LazyArray):
@@ -159,7 +163,9 @@ def assemble(
         No guide, or none finer than the cube.
     GridMismatch, BadCube, BandMismatch
     """
-    parts = [as_floats(_as_guides(part)) for part in _listed(given)]
+    listed = _listed(given)
+    parts = [as_floats(_as_guides(part)) for part in listed]
+    product = _products(listed)
     if not parts:
         raise BadInput("there is no guide: give one or several finer images")
     placed = grid_of(cube).kind in PLACED
@@ -176,8 +182,10 @@ def assemble(
     finest = max(finer, key=lambda p: _fineness(p, cube))
     base = fit_fine(finest, cube, what="guide", resample=resample, done=done)
     fitted, native = [], []
+    products: list[int] = []
     count = 0
     for part in finer:
+        products += [product[next(n for n, p in enumerate(parts) if p is part)]] * part.sizes["band"]
         times = _fineness(finest, cube) / _fineness(part, cube)
         if part is finest:
             out = base
@@ -190,7 +198,8 @@ def assemble(
             native += list(range(count, count + out.sizes["band"]))
         count += out.sizes["band"]
         fitted.append(out)
-    return _joined(cube, base, finer, fitted, tuple(native), responses, done)
+    made = _joined(cube, base, finer, fitted, tuple(native), responses, done)
+    return replace(made, products=tuple(products))
 
 
 def _listed(given: Any) -> list[Any]:
@@ -202,6 +211,19 @@ def _listed(given: Any) -> list[Any]:
     if isinstance(given, Sequence) and not isinstance(given, str | bytes):
         return [one for part in given for one in _listed(part)]
     return [given]
+
+
+def _products(listed: Sequence[Any]) -> list[int]:
+    """A number for each image, the same for images of one file or folder."""
+    seen: list[set[str]] = []
+    found = []
+    for part in listed:
+        here = set(sources_of(part))
+        known = next((n for n, other in enumerate(seen) if here & other), len(seen))
+        if known == len(seen):
+            seen.append(here)
+        found.append(known)
+    return found
 
 
 def _as_guides(part: Any) -> xr.DataArray:

@@ -90,11 +90,6 @@ class SRD(Injection):
         self.multiple = self.step
         self._dictionary = 0
 
-    @property
-    def as_authors(self) -> bool:
-        """Whether kernels and borders are those of the benchmark's code."""
-        return bool(self.settings.compat)
-
     def prepare(self, info: SceneInfo) -> None:
         """Set the halo: all patches that touch a tile, and what their details depend on."""
         ratio = self.check_ratio(info)

@@ -13,13 +13,10 @@ import numpy as np
 import torch
 
 from torchspectral.engine.method import (
-    Input,
-    Method,
     Output,
     Round,
     Scale,
     SceneInfo,
-    Scope,
     Size,
     Source,
     State,
@@ -30,7 +27,7 @@ from torchspectral.log import get_logger
 from torchspectral.ops.interpolate import interpolation_halo
 from torchspectral.ops.mtf import HS_GAIN
 from torchspectral.settings import Settings, setting
-from torchspectral.sharpening.injection import Injection
+from torchspectral.sharpening.fusion import Fusion, FusionSettings
 from torchspectral.sharpening.tiles import inner_slices, widened
 from torchspectral.sharpening.upsampled import Upsampled
 from torchspectral.sharpening.zero_shot.guard import Guard, Trace, measure
@@ -42,7 +39,7 @@ AUTO_PIXELS = 2_250_000
 """Fine pixels up to which the whole scene is adapted on by default (1500 x 1500)."""
 
 
-class ZeroShotSettings(Settings):
+class ZeroShotSettings(FusionSettings):
     """Settings that all methods have that learn on the scene."""
 
     compat: Literal["", "authors-code"] = setting(
@@ -73,17 +70,15 @@ class BandwiseSettings(ZeroShotSettings):
     )
 
 
-class Bandwise(Method):
+class Bandwise(Fusion):
     """Base of the band-wise methods."""
 
     Settings: ClassVar[type[Settings]] = BandwiseSettings
-    inputs = (Input("cube"), Input("pan", ratio="finer"))
     outputs = (
         Output("cube", grid="pan"),
         Output("bands", kind="table", from_state=True),
         Output("trace", kind="table", from_state=True),
     )
-    scope = Scope.LOCAL
     starts_from_state: ClassVar[bool] = True
     network: ClassVar[type[RPNNNetwork]] = RPNNNetwork
     pads: ClassVar[bool] = False
@@ -91,22 +86,10 @@ class Bandwise(Method):
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
-        if self.as_authors:
-            self.scope = Scope.SCENE  # the circular border reads the opposite edge
         self.scale = Scale("fixed", gain=self.settings.gain or 65536.0)
         with torch.device("meta"):
             self._shape = self.network()
         self._mtf = self.settings.mtf_gain or HS_GAIN
-
-    @property
-    def as_authors(self) -> bool:
-        """Whether to do as the authors' code does."""
-        return self.settings.compat == "authors-code"
-
-    @property
-    def border(self) -> str:
-        """Border of the interpolator."""
-        return "wrap" if self.as_authors else "symmetric"
 
     def prepare(self, info: SceneInfo) -> None:
         """Set the halo from the ratio and the scale from the quantity.
@@ -118,7 +101,7 @@ class Bandwise(Method):
         BadSettings
             There are not as many wavelengths as bands.
         """
-        ratio = Injection.check_ratio(info)
+        ratio = self.check_ratio(info)
         self.halo = interpolation_halo(ratio) + -(-self._shape.scope // ratio)
         self.scale = working_scale(self.settings.gain, info.quantity)
         if self.settings.wavelengths and len(self.settings.wavelengths) != info.bands:

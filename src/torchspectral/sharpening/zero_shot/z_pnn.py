@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from torchspectral.engine.method import Input, Method, Output, Round, SceneInfo, Scope, Size, Source, State, Tile
+from torchspectral.engine.method import Output, Round, SceneInfo, Size, Source, State, Tile
 from torchspectral.errors import BadInput, BadSettings, BadWeights, BandMismatch, MissingWeights
 from torchspectral.log import get_logger
 from torchspectral.ops.interpolate import ideal_interp, interpolation_halo
 from torchspectral.settings import Settings, setting
-from torchspectral.sharpening.injection import Injection
+from torchspectral.sharpening.fusion import Fusion
 from torchspectral.sharpening.tiles import inner_slices, widened
 from torchspectral.sharpening.upsampled import Upsampled
 from torchspectral.sharpening.zero_shot.bandwise import AUTO_PIXELS, ZeroShotSettings, band_names, working_scale
@@ -50,7 +50,7 @@ class ZPNNSettings(ZeroShotSettings):
     )
 
 
-class ZPNN(Method):
+class ZPNN(Fusion):
     """Z-PNN and its kin: target-adaptive pansharpening without a truth.
 
     The network, one of PNN, PanNet and DRPNN, sees the interpolated image and the PAN. It is trained on the scene
@@ -64,32 +64,18 @@ class ZPNN(Method):
     """
 
     Settings: ClassVar[type[Settings]] = ZPNNSettings
-    inputs = (Input("cube"), Input("pan", ratio="finer"))
     outputs = (
         Output("cube", grid="pan"),
         Output("bands", kind="table", from_state=True),
         Output("trace", kind="table", from_state=True),
     )
-    scope = Scope.LOCAL
     starts_from_state: ClassVar[bool] = True
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
-        if self.as_authors:
-            self.scope = Scope.SCENE
         self.scale = working_scale(self.settings.gain or COUNTS, "dn")
         self.values: SensorValues | None = None
         self._blank: torch.nn.Module | None = None
-
-    @property
-    def as_authors(self) -> bool:
-        """Whether to do as the authors' code does."""
-        return self.settings.compat == "authors-code"
-
-    @property
-    def border(self) -> str:
-        """Border of the interpolator."""
-        return "wrap" if self.as_authors else "symmetric"
 
     def prepare(self, info: SceneInfo) -> None:
         """Set halo, scale, and the sensor's values.
@@ -99,7 +85,7 @@ class ZPNN(Method):
         GridMismatch
             The PAN is not finer, or the sensor has another number of bands.
         """
-        ratio = Injection.check_ratio(info)
+        ratio = self.check_ratio(info)
         s = self.settings
         self.halo = interpolation_halo(ratio) + -(-reach_of("drpnn", ratio) // ratio)
         self.scale = working_scale(s.gain or (COUNTS if info.quantity == "dn" else 0.0), info.quantity)
