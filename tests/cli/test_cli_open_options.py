@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -71,3 +72,53 @@ def test_the_reader_says_what_it_knows(safe: Path, capsys: pytest.CaptureFixture
     for pair, says in (("overlap=average", "has no option 'overlap'"), ("resolution=7", "expected")):
         assert run("info", safe, "--open", pair) == 2
         assert says in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def mat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of two cubes: which one is opened is an option of its reader."""
+    from scipy.io import savemat
+
+    y, x = np.mgrid[:36, :32] / 9
+    one = 0.5 + 0.2 * np.sin(y + np.arange(6)[:, None, None] / 2) * np.cos(x)
+    noise = np.random.default_rng(0).normal(0, 0.01, one.shape)
+    path = tmp_path_factory.mktemp("mat") / "two.mat"
+    savemat(path, {"one": (one + noise).transpose(1, 2, 0), "two": (one * 2 + noise).transpose(1, 2, 0)})
+    return path
+
+
+def test_noise_degrade_score_and_simulate_take_them(
+    mat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("noise", mat) == 2 and "key=" in capsys.readouterr().err
+    assert run("noise", mat, "--open", "key=two", "-o", tmp_path / "noise.csv") == 0
+    assert len((tmp_path / "noise.csv").read_text().strip().splitlines()) == 7
+    noisy = tmp_path / "noisy.tif"
+    assert run("degrade", mat, "--open", "key=one", "--set", "recipe=gaussian:30", "-o", noisy) == 0
+    assert yaml.safe_load((tmp_path / "noisy.tif.run.yaml").read_text())["options"]["open"] == ["key=one"]
+    capsys.readouterr()
+    assert run("score", noisy, mat, "--open-truth", "key=one", "--json") == 0
+    assert 10 < json.loads(capsys.readouterr().out)["PSNR"] < 40
+    assert run("score", mat, mat, "--open", "key=two", "--open-truth", "key=one", "--json") == 0
+    words = ["--open", "key=one", "--open", "wavelength=[450, 500, 550, 600, 650, 700]"]
+    assert run("simulate", "wald", mat, *words, "--ratio", 2, "-o", f"{tmp_path}/pair/") == 0
+    made = sorted((tmp_path / "pair").glob("truth.*.run.yaml"))
+    assert yaml.safe_load(made[0].read_text())["options"]["open"] == words[1::2]
+
+
+def test_coregister_takes_them_for_both(tmp_path: Path) -> None:
+    from affine import Affine
+
+    from torchspectral.geo import place
+
+    rng = np.random.default_rng(1)
+    scene = np.kron(rng.random((4, 20, 20)), np.ones((1, 4, 4))).astype(np.float32)
+    for name, shift in (("a", 0), ("b", 2)):
+        cube = ts.make_cube(np.roll(scene, shift, 2)[:, 4:68, 4:68], quantity="dn")
+        ts.save(place(cube, Affine(10, 0, 500000, 0, -10, 4000000), "EPSG:32632"), tmp_path / f"{name}.tif")
+    out = tmp_path / "out.tif"
+    words = ("coregister", tmp_path / "a.tif", tmp_path / "b.tif", "-o", out)
+    assert run(*words, "--open", "reader=envi") == 2 and not out.exists()
+    assert run(*words, "--open", "quantity=dn", "--open-reference", "reader=geotiff") == 0
+    known = yaml.safe_load((tmp_path / "out.tif.run.yaml").read_text())["options"]
+    assert known["open"] == ["quantity=dn"] and known["open_reference"] == ["reader=geotiff"]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
+from scipy.ndimage import gaussian_filter
 
 import torchspectral as ts
 from torchspectral.errors import BadInput
+from torchspectral.restoration import account
 
 
 def scene(bands: int = 24, rows: int = 40, cols: int = 36, sigma: float = 0.02, seed: int = 0):
@@ -53,3 +57,26 @@ def test_weak_target_of_another_sensor_is_refused() -> None:
     _, noisy = scene()
     with pytest.raises(BadInput, match="a target of 5 bands"):
         ts.restore(noisy, weak_target=np.ones(5))
+
+
+def test_the_account_stands_beside_every_output(tmp_path) -> None:
+    _, noisy = scene()
+    result = ts.restore(noisy, method="mnf", out=f"{tmp_path}/all/", weak_target=True)
+    known = yaml.safe_load((tmp_path / "all" / "cube.tif.run.yaml").read_text())["figures"]
+    for name in ("bands_changed", "median_snr_before", "median_snr_after", "sam", "target_kept", "median_likeness"):
+        assert known[name] == result.report.figures[name]
+    table = result["account"]
+    np.testing.assert_allclose(known["account"]["snr_after"], table["snr_after"], rtol=1e-3)
+    assert len(pd.read_csv(tmp_path / "all" / "account.csv")) == 24
+    blind = ts.restore(noisy, out=tmp_path / "one.tif")
+    assert any("was chosen" in n for n in yaml.safe_load((tmp_path / "one.tif.run.yaml").read_text())["notes"])
+    assert "account" in blind and "account" not in ts.restore(noisy, account=False)
+
+
+def test_likeness_and_edges_tell_noise_from_scene() -> None:
+    clean, noisy = scene(rows=60, cols=50)
+    good = account.compare(noisy, noisy.copy(data=clean.astype(np.float32)))
+    assert good["likeness"].abs().max() < 0.1 and good["edges"].abs().max() < 0.1
+    smooth = np.stack([gaussian_filter(band, 2) for band in clean]).astype(np.float32)
+    bad = account.compare(noisy.copy(data=clean.astype(np.float32)), noisy.copy(data=smooth))
+    assert bad["likeness"].min() > 0.5 and bad["edges"].median() > 0.3

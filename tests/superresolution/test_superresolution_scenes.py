@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import yaml
 from affine import Affine
 
 import torchspectral as ts
@@ -40,6 +41,9 @@ def test_scene_attention_is_the_network_on_the_whole_scene(tmp_path) -> None:
     assert "over all" in result.report.figures["attention"]
     assert grid_of(result["cube"]) == grid_of(cube).scaled(2)
     assert {"consistency_psnr", "consistency_sam"} <= set(result.report.figures)
+    told = ts.superres(cube, scale=2, out=tmp_path / "fine.tif").report.figures["consistency_psnr"]
+    known = yaml.safe_load((tmp_path / "fine.tif.run.yaml").read_text())["figures"]
+    assert known["consistency_psnr"] == pytest.approx(told, abs=1e-3)
     tiles = ts.superres(cube, weights=path, settings={"gain": 1.0, "attention": "tile", "tile": 12, "overlap": 4})
     assert "each tile of 12" in tiles.report.figures["attention"]
     assert np.abs(tiles["cube"].values - whole).max() > 1e-4

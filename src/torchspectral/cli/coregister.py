@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torchspectral.cli.options import Json, Out, Overwrite, parse_bands
+from torchspectral.cli.options import Json, Opening, Out, Overwrite, parse_bands, parse_opening
 
 
 def coregister(
@@ -26,6 +26,11 @@ def coregister(
     resample: Annotated[
         bool, typer.Option("--resample", help="Also resample the values back onto the pixels that the scene had.")
     ] = False,
+    opening: Opening = None,
+    reference_opening: Annotated[
+        list[str] | None,
+        typer.Option("--open-reference", help="The same for the reference, KEY=VALUE; repeat for more."),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -47,13 +52,15 @@ def coregister(
             raise BadSettings(f"got {name} {text!r}, expected numbers from 1 such as 30-35")
         chosen.append(numbers)
     result = run(
-        open_product(moving),
-        open_product(reference),
+        open_product(moving, **parse_opening(opening)),
+        open_product(reference, **parse_opening(reference_opening)),
         bands=chosen[0],
         reference_bands=chosen[1],
         max_shift=max_shift,
         resample=resample,
     )
+    told = {"open": opening, "open_reference": reference_opening}
+    result.report.options |= {name: pairs for name, pairs in told.items() if pairs}
     path = save(result.primary, output, overwrite=overwrite, report=result.report)
     result.paths[next(iter(result))] = str(path)
     print_result(result, as_json)

@@ -5,7 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torchspectral.cli.options import Config, Json, Out, OutPath, Overwrite, Scenes, Seed, Settings, SkipExisting
+from torchspectral.cli.options import (
+    Config,
+    Json,
+    Opening,
+    Out,
+    OutPath,
+    Overwrite,
+    Scenes,
+    Seed,
+    Settings,
+    SkipExisting,
+    parse_opening,
+)
 
 
 def degrade(
@@ -13,6 +25,7 @@ def degrade(
     output: Out,
     *,
     settings: Settings = None,
+    opening: Opening = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
@@ -34,6 +47,7 @@ def degrade(
     from torchspectral.restoration.protocol import degrade as run
     from torchspectral.settings import parse_pairs
 
+    given = parse_opening(opening)
     values = parse_pairs(settings or [])
     read_recipe(DegradeSettings.make(values).recipe)
     paths = expand(scenes)
@@ -43,14 +57,14 @@ def degrade(
     def work(source: Path, target: OutPath) -> Any:
         with progress_bar(source.name) as progress:
             result = run(
-                open_product(source),
+                open_product(source, **given),
                 seed=seed,
                 out=as_target(target),
                 settings=values,
                 overwrite=overwrite,
                 progress=progress,
             )
-        remember_inputs(result, {"cube": source}, {})
+        remember_inputs(result, {"cube": source}, {"open": opening} if opening else {})
         return result
 
     run_batch(paths, output, ".tif", work, skip_existing=skip_existing, as_json=as_json)

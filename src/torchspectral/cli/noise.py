@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torchspectral.cli.options import Json, Overwrite, Scene
+from torchspectral.cli.options import Json, Opening, Overwrite, Scene, parse_opening
 
 
 def noise(
@@ -16,6 +16,7 @@ def noise(
         Path | None,
         typer.Option("--output", "-o", help="Table (.csv) or figure (.png) of the bands.", show_default=False),
     ] = None,
+    opening: Opening = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -28,7 +29,7 @@ def noise(
     from torchspectral.restoration.noise import noise as estimate
     from torchspectral.restoration.noise import write
 
-    cube = open_product(scene)
+    cube = open_product(scene, **parse_opening(opening))
     with progress_bar(scene.name) as progress:
         found = estimate(cube, progress=progress)
     path = write(found, output, overwrite=overwrite) if output is not None else None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torchspectral.cli.options import Json
+from torchspectral.cli.options import Json, Opening, parse_opening
 
 
 def score(
@@ -15,6 +15,10 @@ def score(
     truth: Annotated[Path, typer.Argument(help="The truth.", show_default=False)],
     ratio: Annotated[int, typer.Option("--ratio", help="Resolution ratio of a sharpening (for ERGAS).", min=1)] = 1,
     crop: Annotated[int, typer.Option("--crop", help="Pixels to leave out at each edge.", min=0)] = 0,
+    opening: Opening = None,
+    truth_opening: Annotated[
+        list[str] | None, typer.Option("--open-truth", help="The same for the truth, KEY=VALUE; repeat for more.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two cubes: ERGAS, SAM, Q2n, PSNR, SSIM, RMSE and the figures of each band.
@@ -25,7 +29,8 @@ def score(
     from torchspectral.io import open_product
     from torchspectral.metrics.score import score as compare
 
-    result = compare(open_product(output), open_product(truth), ratio=ratio, crop=crop)
+    made, wanted = parse_opening(opening), parse_opening(truth_opening)
+    result = compare(open_product(output, **made), open_product(truth, **wanted), ratio=ratio, crop=crop)
     figures = result.report.figures
     if as_json:
         print_json(finite(figures))

@@ -9,6 +9,7 @@ from torchspectral.lazy import lookup
 # Public name -> module; torch is imported only where a method runs.
 _PUBLIC = {
     "run": "running",
+    "Review": "running",
     "RunOptions": "running",
     "stream": "streaming",
     "Method": "method",

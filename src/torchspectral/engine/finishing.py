@@ -43,8 +43,11 @@ def finish(job: Job, state: State, parts: list[dict[str, Any]]) -> dict[str, Any
     # What a method warns of stands where people read, not among the numbers.
     job.report.notes += [line for line in figures.pop("warnings", []) if line not in job.report.notes]
     job.report.figures.update(figures)
-    if job.tell is not None:
-        job.tell(job.report)
+    kinds = {output.name: output.kind for output in job.method.outputs}
+    if job.review is not None:
+        with job.timed("review"):
+            finished = {**finished, **(job.review.look(finished, job.report) or {})}
+        kinds |= {output.name: output.kind for output in job.review.outputs}
     if job.paths is None:
         return {name: load_written(value) for name, value in finished.items()}
     adopted = {
@@ -56,7 +59,7 @@ def finish(job: Job, state: State, parts: list[dict[str, Any]]) -> dict[str, Any
         return write_values(
             finished,
             job.paths,
-            {output.name: output.kind for output in job.method.outputs},
+            kinds,
             adopted,
             dtype=job.options.dtype,
             overwrite=job.options.overwrite,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from torchspectral.log import Progress
 from torchspectral.result import Report
 
 if TYPE_CHECKING:
-    from torchspectral.engine.running import RunOptions
+    from torchspectral.engine.running import Review, RunOptions
 
 
 class Job:
@@ -46,8 +46,8 @@ class Job:
     state : State, Weights or None
     report : Report
         Filled in on the way.
-    tell : callable, optional
-        Gets the report before it is written.
+    review : Review, optional
+        Reads the values before they are written.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class Job:
         state: Any,
         progress: Progress,
         report: Report,
-        tell: Callable[[Report], None] | None = None,
+        review: Review | None = None,
     ) -> None:
-        self.tell = tell
+        self.review = review
         self.method, self.paths, self.options = method, paths, options
         self.progress, self.report = progress, report
         self.journal: Journal | None = None

@@ -13,7 +13,7 @@ import numpy as np
 
 from torchspectral.engine.interrupting import stoppable
 from torchspectral.engine.memory import PeakMemory
-from torchspectral.engine.method import Method
+from torchspectral.engine.method import Method, Output
 from torchspectral.engine.paths import check_free, plan_paths
 from torchspectral.errors import (
     BadInput,
@@ -28,6 +28,23 @@ from torchspectral.log import Progress, get_logger, no_progress
 from torchspectral.result import Report, Result
 
 log = get_logger("engine")
+
+
+@dataclass(frozen=True)
+class Review:
+    """What a caller measures on the values of a run before any of them is written.
+
+    Attributes
+    ----------
+    look : callable
+        ``look(values, report)``: the values by name, rasters lazy and readable, and the report, to which it adds figures
+        and notes, so that the files say them too. Returns further values by name, or None.
+    outputs : tuple of Output
+        The further values, so that a folder of all values holds them; they come after the method's own.
+    """
+
+    look: Callable[[Mapping[str, Any], Report], Mapping[str, Any] | None]
+    outputs: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +167,7 @@ def run(
     state: Any = None,
     progress: Progress = no_progress,
     tell: Callable[[Report], None] | None = None,
+    review: Review | None = None,
 ) -> Result:
     """Run a method over a scene of any size.
 
@@ -166,7 +184,9 @@ def run(
     progress : callable
     tell : callable, optional
         Gets the report when the method is done and before it is written beside the outputs: adds what the caller
-        knows, so that the files say it too.
+        knows, so that the files say it too. Short for a `review` that looks at no values.
+    review : Review, optional
+        Gets values and report at the same place, and measures.
 
     Returns
     -------
@@ -205,12 +225,16 @@ def run(
         options=options.changed(),
         version=torchspectral.__version__,
     )
-    paths = plan_paths(out, method.outputs)
+    if tell is not None:
+        if review is not None:
+            raise BadSettings("got tell and review, expected one of them")
+        review = Review(lambda values, told: tell(told))
+    paths = plan_paths(out, (*method.outputs, *(review.outputs if review is not None else ())))
     if paths is not None:
         check_free(paths, inputs.values(), overwrite=options.overwrite)
     started = time.perf_counter()
     with PeakMemory() as memory:
-        job = Job(method, inputs, paths, options, state, progress, report, tell)
+        job = Job(method, inputs, paths, options, state, progress, report, review)
         keep = False
         try:
             with stoppable(paths.base if paths is not None else None):

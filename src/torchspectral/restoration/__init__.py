@@ -6,7 +6,7 @@ from typing import Any
 
 from torchspectral.lazy import lookup
 
-_PUBLIC = {"restore": "base", "compare": "base", "Mnf": "mnf"}
+_PUBLIC = {"restore": "base", "compare": "account", "Mnf": "mnf"}
 
 __all__ = sorted(_PUBLIC)
 

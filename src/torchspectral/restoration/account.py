@@ -11,9 +11,10 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from torchspectral.errors import BadInput
-from torchspectral.log import Progress, no_progress
-from torchspectral.restoration.base import compare, strips, values_of
+from torchspectral.cube import check_cube
+from torchspectral.errors import BadCube, BadInput
+from torchspectral.log import Progress, Step, no_progress
+from torchspectral.restoration.base import strips, values_of
 
 KEPT = 0.8
 """Least share of a weak target's matched-filter SNR that a restoration should keep."""
@@ -49,10 +50,35 @@ def residual(before: xr.DataArray, after: xr.DataArray) -> xr.DataArray:
     return xr.DataArray(lazy, coords=after.coords, attrs=attrs, name="residual")
 
 
+def compare(before: xr.DataArray, after: xr.DataArray, *, progress: Progress = no_progress) -> pd.DataFrame:
+    """Measure what a restoration removed from each band, streaming both cubes.
+
+    Parameters
+    ----------
+    before, after : DataArray, dims (band, y, x)
+        The same bands and pixels; NaN is left out.
+
+    Returns
+    -------
+    DataFrame, one row a band
+        ``band`` (1-based), ``wavelength`` [nm], ``pixels``, ``removed`` (root mean square of before - after),
+        ``bias`` (mean of it), ``noise_before, noise_after`` (standard deviation from differences of neighbours
+        across and along track), ``snr_before, snr_after`` [dB, mean square over noise variance], ``likeness``
+        (correlation of neighbours in the removed part: near 0 for noise, large where the scene shows in it) and ``edges``
+        (correlation of its size with the gradient of the restored band), in the cube's units where no other is given.
+
+    Raises
+    ------
+    BadCube
+        The cubes differ in size.
+    """
+    return account(before, after, progress=progress)[0]
+
+
 def account(
     before: xr.DataArray, after: xr.DataArray, *, progress: Progress = no_progress
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Figures of each band and of the whole scene.
+    """Figures of each band and of the whole scene, from one pass over both cubes.
 
     Parameters
     ----------
@@ -61,30 +87,140 @@ def account(
     Returns
     -------
     table : DataFrame
-        See `base.compare`.
+        See `compare`.
     figures : dict
-        ``median_snr_before, median_snr_after`` [dB], ``sam`` (mean spectral angle between before and after [degrees])
-        and ``bands_changed`` (numbers, 1-based).
+        ``bands_changed`` (numbers, 1-based), ``median_snr_before, median_snr_after`` [dB], ``median_likeness,
+        median_edges``, ``sam`` (mean spectral angle between before and after [degrees]), and ``account``: of each band
+        its number, what was removed and the SNR before and after.
+
+    Raises
+    ------
+    BadCube
+        The cubes differ in size.
     """
-    table = compare(before, after, progress=progress)
-    total, count = 0.0, 0
-    for _, one, two in strips(before, after):
-        live = np.isfinite(one).any((1, 2)) & np.isfinite(two).any((1, 2))
-        one, two = one[live], two[live]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            cosine = (one * two).sum(0) / np.sqrt((one**2).sum(0) * (two**2).sum(0))
-        angles = np.arccos(np.clip(cosine[np.isfinite(cosine)], -1, 1))
-        total, count = total + float(angles.sum()), count + angles.size
-    power = table["removed"] ** 2 + 10 ** (table["snr_after"].fillna(0) / 10) * table["noise_after"] ** 2
-    changed = table["removed"] ** 2 > CHANGED**2 * power
+    before, after = check_cube(before, what="before"), check_cube(after, what="after")
+    if before.shape != after.shape:
+        raise BadCube(f"got cubes of shape {before.shape} and {after.shape}, expected the same bands and pixels")
+    sums: dict[str, Any] = {}
+    last: tuple[np.ndarray, np.ndarray] | None = None
+    for share, one, two in strips(before, after):
+        _add(sums, _sums(one, two))
+        _add(sums, _differences(one, two, axis=2))
+        above = (
+            (one, two)
+            if last is None
+            else (np.concatenate(pair, axis=1) for pair in zip(last, (one, two), strict=True))
+        )
+        tall, restored = above
+        _add(sums, _differences(tall, restored, axis=1))
+        _add(sums, _edges(tall, restored))
+        _add(sums, _angles(one, two))
+        last = one[:, -1:], two[:, -1:]
+        progress(Step("account", share))
+    table = _table(before, sums)
+    changed = sums["difference_square"] > CHANGED**2 * sums["square_before"]
     figures: dict[str, Any] = {"bands_changed": [int(b) for b in table["band"][changed]]}
-    for key in ("snr_before", "snr_after"):
-        known = table[key][np.isfinite(table[key])]
+    for key, digits in (("snr_before", 3), ("snr_after", 3), ("likeness", 4), ("edges", 4)):
+        known = table[key][np.isfinite(table[key]) & changed] if key in ("likeness", "edges") else table[key]
+        known = known[np.isfinite(known)]
         if len(known):
-            figures[f"median_{key}"] = round(float(known.median()), 3)
-    if count:
-        figures["sam"] = round(float(np.degrees(total / count)), 5)
+            figures[f"median_{key}"] = round(float(known.median()), digits)
+    if sums["angles"]:
+        figures["sam"] = round(float(np.degrees(sums["angle"] / sums["angles"])), 5)
+    figures["account"] = {"band": [int(b) for b in table["band"]]} | {
+        key: [float(f"{v:.4g}") if np.isfinite(v) else None for v in table[key]]
+        for key in ("removed", "snr_before", "snr_after")
+    }
     return table, figures
+
+
+def _table(cube: xr.DataArray, sums: dict[str, Any]) -> pd.DataFrame:
+    n, pairs = sums["n"], sums["pairs"]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        noise = {key: np.sqrt(sums[f"gap_{key}"] / pairs / 2) for key in ("before", "after")}
+        snr = {key: 10 * np.log10(sums[f"square_{key}"] / n / noise[key] ** 2) for key in noise}
+        bias = sums["difference"] / n
+        power = sums["difference_square"] / n - bias**2
+        likeness = 1 - sums["gap_removed"] / pairs / (2 * np.where(power > 0, power, np.nan))
+        k, size, slope = sums["edge_n"], sums["edge_size"], sums["edge_slope"]
+        shared = sums["edge_both"] / k - size * slope / k**2
+        spread = (sums["edge_size_square"] / k - (size / k) ** 2) * (sums["edge_slope_square"] / k - (slope / k) ** 2)
+        edges = shared / np.sqrt(np.where(spread > 0, spread, np.nan))
+    return pd.DataFrame(
+        {
+            "band": cube["number"].values,
+            "wavelength": cube["wavelength"].values,
+            "pixels": n.astype(np.int64),
+            "removed": np.sqrt(np.where(n > 0, sums["difference_square"] / np.maximum(n, 1), np.nan)),
+            "bias": bias,
+            "noise_before": noise["before"],
+            "noise_after": noise["after"],
+            "snr_before": snr["before"],
+            "snr_after": snr["after"],
+            "likeness": likeness,
+            "edges": edges,
+        }
+    )
+
+
+def _sums(one: np.ndarray, two: np.ndarray) -> dict[str, np.ndarray]:
+    difference = one - two
+    valid = np.isfinite(difference)
+    difference = np.where(valid, difference, 0)
+    return {
+        "n": valid.sum((1, 2)),
+        "difference": difference.sum((1, 2)),
+        "difference_square": (difference**2).sum((1, 2)),
+        "square_before": (np.where(valid, one, 0) ** 2).sum((1, 2)),
+        "square_after": (np.where(valid, two, 0) ** 2).sum((1, 2)),
+    }
+
+
+def _differences(one: np.ndarray, two: np.ndarray, axis: int) -> dict[str, np.ndarray]:
+    first, second = np.diff(one, axis=axis), np.diff(two, axis=axis)
+    removed = first - second
+    valid = np.isfinite(removed)
+    return {
+        "pairs": valid.sum((1, 2)),
+        "gap_before": (np.where(valid, first, 0) ** 2).sum((1, 2)),
+        "gap_after": (np.where(valid, second, 0) ** 2).sum((1, 2)),
+        "gap_removed": (np.where(valid, removed, 0) ** 2).sum((1, 2)),
+    }
+
+
+def _edges(one: np.ndarray, two: np.ndarray) -> dict[str, np.ndarray]:
+    """Sums for the correlation of the size of what was removed with the gradient of what was left."""
+    corner = two[:, :-1, :-1]
+    slope = np.hypot(two[:, 1:, :-1] - corner, two[:, :-1, 1:] - corner)
+    size = np.abs(one[:, :-1, :-1] - corner)
+    valid = np.isfinite(slope) & np.isfinite(size)
+    slope, size = np.where(valid, slope, 0), np.where(valid, size, 0)
+    return {
+        "edge_n": valid.sum((1, 2)),
+        "edge_size": size.sum((1, 2)),
+        "edge_slope": slope.sum((1, 2)),
+        "edge_both": (size * slope).sum((1, 2)),
+        "edge_size_square": (size**2).sum((1, 2)),
+        "edge_slope_square": (slope**2).sum((1, 2)),
+    }
+
+
+def _angles(one: np.ndarray, two: np.ndarray) -> dict[str, Any]:
+    live = np.isfinite(one).any((1, 2)) & np.isfinite(two).any((1, 2))
+    if not live.any():
+        return {"angle": 0.0, "angles": 0}
+    if not live.all():
+        one, two = one[live], two[live]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosine = np.einsum("byx,byx->yx", one, two)
+        cosine /= np.sqrt(np.einsum("byx,byx->yx", one, one) * np.einsum("byx,byx->yx", two, two))
+    angles = np.arccos(np.clip(cosine[np.isfinite(cosine)], -1, 1))
+    return {"angle": float(angles.sum()), "angles": angles.size}
+
+
+def _add(sums: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, values in more.items():
+        sums[key] = sums[key] + values if key in sums else values
 
 
 def weak_target(
@@ -145,9 +281,7 @@ def weak_target(
         place = rng.uniform(0.2, 0.8) * len(noise)
         shape = np.exp(-0.5 * ((np.arange(len(noise)) - place) / max(1.5, 0.03 * len(noise))) ** 2)
     else:
-        shape = np.asarray(spectrum, dtype=float).ravel()
-        if len(shape) != len(live):
-            raise BadInput(f"got a target of {len(shape)} bands, expected {len(live)}, those of the scene")
+        shape = check_target(spectrum, len(live))
         shape = shape[live] / max(float(np.abs(shape[live] / np.maximum(noise, 1e-300)).max()), 1e-300)
         shape = shape / np.maximum(noise, 1e-300)
     target = 3 * noise * shape
@@ -167,6 +301,19 @@ def weak_target(
         "target_snr_after": round(snr[1], 3),
         "target_kept": round(snr[1] / snr[0], 4) if snr[0] > 0 else float("nan"),
     }
+
+
+def check_target(spectrum: Any, bands: int) -> np.ndarray:
+    """The target's spectrum as an array, one value a band of the scene.
+
+    Raises
+    ------
+    BadInput
+    """
+    shape = np.asarray(spectrum, dtype=float).ravel()
+    if len(shape) != bands:
+        raise BadInput(f"got a target of {len(shape)} bands, expected {bands}, those of the scene")
+    return shape
 
 
 def _contrast(scores: np.ndarray, hit: np.ndarray, valid: np.ndarray) -> float:

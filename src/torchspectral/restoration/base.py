@@ -1,22 +1,21 @@
 """Restoration: a cleaner cube on the same bands and the same grid, and an account of what was taken away.
 
-Every method returns **cube** first. `compare` measures, band by band, what any method removed.
+Every method returns **cube** first. `account.compare` measures, band by band, what any method removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from torchspectral.cube import check_cube
-from torchspectral.errors import BadCube, BadInput, BadSettings, BadWeights
-from torchspectral.log import Progress, Step, no_progress
-from torchspectral.result import Result
+from torchspectral.errors import BadInput, BadSettings, BadWeights
+from torchspectral.log import Progress, no_progress
+from torchspectral.result import Report, Result
 
 ROOM = "restoration"
 STRIP_BYTES = 64 << 20
@@ -30,6 +29,7 @@ def restore(
     weights: str | Path | None = None,
     state: Mapping[str, Any] | None = None,
     out: Path | str | None = None,
+    account: bool = True,
     residual: Path | str | None = None,
     weak_target: Any = None,
     progress: Progress = no_progress,
@@ -53,6 +53,8 @@ def restore(
         What an earlier fit found; the scene is then not fitted.
     out : path, optional
         File for the cube, or folder (existing, or a name that ends in "/") for all values.
+    account : bool
+        Measure what was removed, in one more pass over the scene and the result.
     residual : path, optional
         File for what was removed, before less after.
     weak_target : bool or array_like of shape (band,), optional
@@ -65,8 +67,9 @@ def restore(
     -------
     Result
         ``cube`` and further values of the method ("mnf": the table ``bands`` with noise and SNR before and after, and
-        the root mean square of what was removed). Without a method, or with `residual`, also ``account``, the table of
-        `compare`, and in the report the mean spectral angle between before and after and the bands that changed.
+        the root mean square of what was removed), and ``account``, the table of `compare`. The report, and with it
+        ``OUT.run.yaml``, has the SNR of each band before and after, the mean spectral angle between the two, the bands
+        that changed, and how much the removed part looks like noise.
 
     Raises
     ------
@@ -78,7 +81,7 @@ def restore(
     >>> clean = ts.restore(ts.open("scene.tif"), residual="removed.tif")  # doctest: +SKIP
     """
     from torchspectral import registry
-    from torchspectral.engine import RunOptions, run
+    from torchspectral.engine import Output, Review, RunOptions, run
 
     cube = check_cube(cube)
     reasons: list[str] = []
@@ -100,13 +103,65 @@ def restore(
     missing = [key for key in getattr(made, "state_keys", ()) if known is not None and key not in known]
     if missing:
         raise BadInput(f"the state has no {', '.join(missing)}: expected what an earlier fit of {method} found")
-    result = run(made, {"cube": cube}, out=out, options=RunOptions.make(options), state=known, progress=progress)
-    result.report.resampled += notes
-    result.report.notes += reasons
-    if blind and result.report.figures.get("robust"):
-        result.report.notes.append("outliers, stripes or dead columns stand out: the robust form was taken")
-    _add_account(result, cube, made, known, blind, residual, weak_target, options, progress)
+    if weak_target is not None and weak_target is not True and weak_target is not False:
+        from torchspectral.restoration.account import check_target
+
+        check_target(weak_target, cube.sizes["band"])
+    chosen = RunOptions.make(options)
+
+    def look(found: Mapping[str, Any], report: Report) -> dict[str, Any]:
+        report.resampled += notes
+        report.notes += reasons
+        if blind and report.figures.get("robust"):
+            report.notes.append("outliers, stripes or dead columns stand out: the robust form was taken")
+        if "cube" not in found:
+            return {}
+        return _measured(cube, found["cube"], report, account, weak_target, again, progress)
+
+    def again(part: xr.DataArray) -> xr.DataArray:
+        same = {k: v for k, v in options.items() if k in ("bands", "seed", "device")}
+        fresh = type(made)(made.settings)
+        return run(fresh, {"cube": part}, options=RunOptions.make(same), state=known)["cube"]
+
+    further = (Output("account", kind="table"),) if account else ()
+    review = Review(look, further)
+    result = run(made, {"cube": cube}, out=out, options=chosen, state=known, progress=progress, review=review)
+    if residual is not None and "cube" in result:
+        from torchspectral.io import save
+        from torchspectral.restoration.account import residual as removed
+
+        path = save(removed(cube, result["cube"]), residual, overwrite=chosen.overwrite, report=result.report)
+        result.paths["residual"] = str(path)
     return result
+
+
+def _measured(
+    before: xr.DataArray,
+    after: xr.DataArray,
+    report: Report,
+    wanted: bool,
+    target: Any,
+    again: Callable[[xr.DataArray], xr.DataArray],
+    progress: Progress,
+) -> dict[str, Any]:
+    """What was removed, into the report; the table of it."""
+    from torchspectral.restoration import account
+
+    values: dict[str, Any] = {}
+    if wanted:
+        values["account"], figures = account.account(before, after, progress=progress)
+        report.figures |= figures
+    if target is not None and target is not False:
+        spectrum = None if target is True else target
+        try:
+            found = account.weak_target(before, again, spectrum=spectrum, seed=report.seed or 0)
+        except BadInput as error:
+            # What has been restored is not thrown away because it cannot be tested.
+            report.notes.append(f"the test with a weak target could not be made: {error}")
+        else:
+            report.figures |= found
+            report.notes += account.notes_of(found)
+    return values
 
 
 def choose(cube: xr.DataArray, bands: Any = "good") -> tuple[str, list[str]]:
@@ -122,43 +177,6 @@ def choose(cube: xr.DataArray, bands: Any = "good") -> tuple[str, list[str]]:
             f"wavelet was chosen: {count} bands and {pixels} pixels are too few to tell signal from noise across bands"
         ]
     return "fast-eigen", [f"fast-eigen was chosen: {count} bands tell the noise of each other, whatever its level"]
-
-
-def _add_account(
-    result: Result,
-    cube: xr.DataArray,
-    made: Any,
-    known: Any,
-    blind: bool,
-    residual: Path | str | None,
-    weak_target: Any,
-    options: Mapping[str, Any],
-    progress: Progress,
-) -> None:
-    from torchspectral.engine import RunOptions, run
-
-    if not blind and residual is None and weak_target is None:
-        return
-    from torchspectral.restoration import account
-
-    table, figures = account.account(cube, result["cube"], progress=progress)
-    result.values_by_name["account"] = table
-    if residual is not None:
-        from torchspectral.io import save
-
-        made_file = save(account.residual(cube, result["cube"]), residual, overwrite=bool(options.get("overwrite")))
-        result.paths["residual"] = str(made_file)
-    if weak_target is not None and weak_target is not False:
-        same = {k: v for k, v in options.items() if k in ("bands", "seed", "device")}
-
-        def again(part: xr.DataArray) -> xr.DataArray:
-            fresh = type(made)(made.settings)
-            return run(fresh, {"cube": part}, options=RunOptions.make(same), state=known)["cube"]
-
-        spectrum = None if weak_target is True else weak_target
-        figures |= account.weak_target(cube, again, spectrum=spectrum, seed=int(options.get("seed", 0)))
-    result.report.figures.update(figures)
-    result.report.notes += account.notes_of(figures)
 
 
 def _trained(
@@ -188,60 +206,6 @@ def _trained(
     return loaded, cube, {**decided, **settings}, notes
 
 
-def compare(before: xr.DataArray, after: xr.DataArray, *, progress: Progress = no_progress) -> pd.DataFrame:
-    """Measure what a restoration removed from each band, streaming both cubes.
-
-    Parameters
-    ----------
-    before, after : DataArray, dims (band, y, x)
-        The same bands and pixels; NaN is left out.
-
-    Returns
-    -------
-    DataFrame, one row a band
-        ``band`` (1-based), ``wavelength`` [nm], ``pixels``, ``removed`` (root mean square of before - after),
-        ``bias`` (mean of it), ``noise_before, noise_after`` (standard deviation from differences of neighbours
-        across and along track), ``snr_before, snr_after`` [dB, mean square over noise variance],
-        in the cube's units where no other is given.
-
-    Raises
-    ------
-    BadCube
-        The cubes differ in size.
-    """
-    before, after = check_cube(before, what="before"), check_cube(after, what="after")
-    if before.shape != after.shape:
-        raise BadCube(f"got cubes of shape {before.shape} and {after.shape}, expected the same bands and pixels")
-    sums: dict[str, np.ndarray] = {}
-    last: tuple[np.ndarray, np.ndarray] | None = None
-    for share, one, two in strips(before, after):
-        _add(sums, _sums(one, two))
-        _add(sums, _differences(one, two, axis=2))
-        _add(sums, _differences(one, two, axis=1))
-        if last is not None:
-            above = np.concatenate([last[0], one[:, :1]], axis=1)
-            _add(sums, _differences(above, np.concatenate([last[1], two[:, :1]], axis=1), axis=1))
-        last = one[:, -1:], two[:, -1:]
-        progress(Step("compare", share))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        n, pairs = sums["n"], sums["pairs"]
-        noise = {key: np.sqrt(sums[f"gap_{key}"] / pairs / 2) for key in ("before", "after")}
-        snr = {key: 10 * np.log10(sums[f"square_{key}"] / n / noise[key] ** 2) for key in noise}
-        return pd.DataFrame(
-            {
-                "band": before["number"].values,
-                "wavelength": before["wavelength"].values,
-                "pixels": n.astype(np.int64),
-                "removed": np.sqrt(sums["difference_square"] / n),
-                "bias": sums["difference"] / n,
-                "noise_before": noise["before"],
-                "noise_after": noise["after"],
-                "snr_before": snr["before"],
-                "snr_after": snr["after"],
-            }
-        )
-
-
 def strip_of(cube: xr.DataArray) -> Iterator[slice]:
     """Rows of a cube, a strip that fits into `STRIP_BYTES` at a time."""
     bands, rows, cols = cube.shape
@@ -265,30 +229,3 @@ def values_of(cube: xr.DataArray) -> np.ndarray:
     if nodata is not None and values.dtype.kind in "iu":
         out[values == nodata] = np.nan
     return out
-
-
-def _sums(one: np.ndarray, two: np.ndarray) -> dict[str, np.ndarray]:
-    valid = np.isfinite(one) & np.isfinite(two)
-    difference = np.where(valid, one - two, 0)
-    return {
-        "n": valid.sum((1, 2)),
-        "difference": difference.sum((1, 2)),
-        "difference_square": (difference**2).sum((1, 2)),
-        "square_before": (np.where(valid, one, 0) ** 2).sum((1, 2)),
-        "square_after": (np.where(valid, two, 0) ** 2).sum((1, 2)),
-    }
-
-
-def _differences(one: np.ndarray, two: np.ndarray, axis: int) -> dict[str, np.ndarray]:
-    first, second = np.diff(one, axis=axis), np.diff(two, axis=axis)
-    valid = np.isfinite(first) & np.isfinite(second)
-    return {
-        "pairs": valid.sum((1, 2)),
-        "gap_before": (np.where(valid, first, 0) ** 2).sum((1, 2)),
-        "gap_after": (np.where(valid, second, 0) ** 2).sum((1, 2)),
-    }
-
-
-def _add(sums: dict[str, np.ndarray], more: Mapping[str, np.ndarray]) -> None:
-    for key, values in more.items():
-        sums[key] = sums[key] + values if key in sums else values

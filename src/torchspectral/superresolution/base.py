@@ -21,7 +21,7 @@ from typing import Any
 import xarray as xr
 
 from torchspectral.cube import check_cube
-from torchspectral.errors import BadSettings, BadWeights, MissingWeights
+from torchspectral.errors import BadInput, BadSettings, BadWeights, MissingWeights
 from torchspectral.log import Progress, no_progress
 from torchspectral.result import Report, Result
 
@@ -60,8 +60,8 @@ def superres(
     state : mapping, optional
         What an earlier run learned (weights, and the sums of the scene where the method gathers them).
     check : bool
-        Degrade the result afterwards and tell how far it is from the scene: figures ``consistency_psnr`` [dB] and
-        ``consistency_sam`` [deg].
+        Degrade the result and tell how far it is from the scene: figures ``consistency_psnr`` [dB] and
+        ``consistency_sam`` [deg], in the report and ``OUT.run.yaml``.
     out : path, optional
         File for the cube, or folder.
     progress : callable
@@ -84,7 +84,8 @@ def superres(
     >>> fine = ts.superres(ts.open("scene.tif"), scale=4, weights="run/", out="fine.tif")  # doctest: +SKIP
     """
     from torchspectral import registry
-    from torchspectral.engine import RunOptions, run
+    from torchspectral.engine import Review, RunOptions, run
+    from torchspectral.superresolution.protocol import consistency
 
     if weights is not None and state is not None:
         raise BadSettings("got weights and a state, expected one of them")
@@ -105,25 +106,23 @@ def superres(
         raise BadSettings(f"method {method} has no weights: leave weights= out")
     made = registry.create(ROOM, card.name, values)
 
-    def tell(report: Report) -> None:
+    def look(found: Mapping[str, Any], report: Report) -> None:
         report.resampled += notes
         if "band_groups" in report.figures:
             report.notes.append(
                 f"the network has fewer bands than the scene: {report.figures['band_groups']} overlapping groups of "
                 "neighbouring bands were worked on, each for itself"
             )
-
-    result = run(made, {"cube": cube}, out=out, options=chosen, state=given, progress=progress, tell=tell)
-    if check and "cube" in result:
-        from torchspectral.errors import BadInput
-        from torchspectral.superresolution.protocol import consistency
-
+        if not check or "cube" not in found:
+            return
         try:
-            found = consistency(cube, result["cube"])
-            result.report.figures |= {f"consistency_{name}": value for name, value in found.items()}
+            measured = consistency(cube, found["cube"])
+            report.figures |= {f"consistency_{name}": value for name, value in measured.items()}
         except BadInput:
-            result.report.notes.append("too few valid pixels to degrade the result and compare it with the scene")
-    return result
+            report.notes.append("too few valid pixels to degrade the result and compare it with the scene")
+
+    review = Review(look)
+    return run(made, {"cube": cube}, out=out, options=chosen, state=given, progress=progress, review=review)
 
 
 def method_of(weights: str | Path | None) -> str:
