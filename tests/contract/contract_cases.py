@@ -125,6 +125,17 @@ SPECIAL: dict[tuple[str, str], Special] = {
     ("restoration", "mp-hsir"): Special({"tile": 32, "overlap": 0}, _mp_hsir),
     ("classification", "sam"): Special(roles=("library",)),
     ("unmixing", "fcls"): Special(roles=("library",)),
+    ("unmixing", "admmnet"): Special({"k": 3, "epochs": 2}),
+    ("unmixing", "cnnaeu"): Special({"k": 3, "epochs": 3, "patch": 8, "batch": 3, "dropout": 0.0}),
+    ("unmixing", "cycu-net"): Special({"k": 3, "epochs": 3, "dropout": 0.0}),
+    ("unmixing", "deeptrans-hsu"): Special(
+        {"k": 3, "epochs": 2, "size": 12, "overlap": 4, "patch": 4, "dim": 16, "dropout": 0.0}
+    ),
+    ("unmixing", "misicnet"): Special({"k": 3, "iterations": 3}),
+    ("unmixing", "msnet"): Special({"k": 3, "iterations": 3, "dropout": 0.0}),
+    ("unmixing", "pgmsu"): Special({"k": 3, "epochs": 2, "batches": 2}),
+    ("unmixing", "suncnn"): Special({"iterations": 3}),
+    ("unmixing", "undip"): Special({"k": 3, "iterations": 3}),
     ("unmixing", "vca-fcls"): Special(settings={"k": 3}),
     ("unmixing", "vca"): Special(settings={"k": 3}),
 }

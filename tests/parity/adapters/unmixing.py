@@ -1,5 +1,6 @@
 """Unmixing: vertex component analysis, fully constrained abundances, scores."""
 
+import unmixing_networks
 import unmixing_problem
 from parity_case import Unsupported
 
@@ -11,6 +12,8 @@ from torchspectral.unmixing import scoring
 def run(case):
     """Outputs of one case."""
     system = case.name.rpartition("_")[0]
+    if system in unmixing_networks.SYSTEMS:
+        return unmixing_networks.run(case, system)
     if system not in ("vca", "fcls", "metrics"):
         raise Unsupported(f"{system} is not built")
     pixels, spectra, shares = unmixing_problem.make(case.params["problem"])

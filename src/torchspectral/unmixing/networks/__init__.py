@@ -1,0 +1,1 @@
+"""Unmixing networks that are trained on the scene itself."""
