@@ -125,6 +125,6 @@ class Wavelet(Method):
         return {"median_noise": float(f"{float(state['noise'].median()):.6g}")}
 
 
-def soft(values: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
+def soft(values: torch.Tensor, limit: torch.Tensor | float) -> torch.Tensor:
     """Soft thresholding."""
     return values.sign() * (values.abs() - limit).clamp_min(0)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from torchspectral.engine.method import Input, Method, Output, Scale, Scope, Size, Source, State, Tile
-from torchspectral.ops.gram import covariance
-from torchspectral.restoration.subspace import FLOOR, live_bands, noise_edge, noise_of
+from torchspectral.restoration.classical.bayes_shrink import soft
+from torchspectral.restoration.classical.levels import band_rank
 from torchspectral.settings import Settings, setting
 
 
@@ -57,16 +57,7 @@ class Lrtdtv(Method):
             return state
         if self.settings.rank is not None:
             return {"rank": min(self.settings.rank, source.info.bands)}
-        gram = source.gram()
-        spread = covariance(gram.n, gram.total.cpu(), gram.cross.cpu())
-        if gram.n < 2 or float(spread.diagonal().max()) <= FLOOR * float(gram.cross.cpu().diagonal().max()) / gram.n:
-            return {"rank": 1}
-        live, _ = live_bands(spread)
-        sigma = noise_of(gram.n, spread, live)
-        values = torch.linalg.eigvalsh(spread[live][:, live] / torch.outer(sigma, sigma))
-        edge = float(values.median()) * noise_edge(gram.n, len(live))
-        # One more than the deviations from the mean: the mean itself is a direction here.
-        return {"rank": min(max(1, int((values > edge).sum())) + 1, len(live), 12)}
+        return {"rank": band_rank(source.gram())}
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Iterate on the whole scene, (n, bands, y, x)."""
@@ -92,9 +83,9 @@ class Lrtdtv(Method):
             z = torch.fft.irfftn(torch.fft.rfftn(right) * inverse, s=data.shape)
             for axis in range(3):
                 slope = _ahead(z, axis)
-                slopes[axis] = _soft(slope + of_slopes[axis] / beta, s.tau / beta)
+                slopes[axis] = soft(slope + of_slopes[axis] / beta, s.tau / beta)
                 of_slopes[axis] += beta * (slope - slopes[axis])
-            outliers = _soft(data - x + of_sum / beta, weight / beta)
+            outliers = soft(data - x + of_sum / beta, weight / beta)
             of_sum += beta * (data - x - outliers)
             of_copy += beta * (x - z)
             beta = min(beta * s.growth, 1e5)
@@ -131,10 +122,6 @@ def _ahead(x: torch.Tensor, axis: int) -> torch.Tensor:
 
 def _back(x: torch.Tensor, axis: int) -> torch.Tensor:
     return x.roll(1, axis) - x
-
-
-def _soft(x: torch.Tensor, limit: float) -> torch.Tensor:
-    return x.sign() * (x.abs() - limit).clamp_min(0)
 
 
 def _laplacian(like: torch.Tensor) -> torch.Tensor:
