@@ -101,7 +101,13 @@ def _mp_hsir(bands: int) -> dict[str, Any]:
     return dict(made.state_dict())
 
 
+def _gains(*names: str) -> Callable[[int], dict[str, Any]]:
+    return lambda bands: {n: torch.full((bands, 1), v) for n, v in zip(names, (1.0, 0.0), strict=True)}
+
+
 SPECIAL: dict[tuple[str, str], Special] = {
+    ("calibration", "relative-gain"): Special(state=_gains("gain", "offset")),
+    ("calibration", "reflectance"): Special(state=_gains("factor", "dark")),
     ("superresolution", "essaformer"): Special({"scale": 2, "gain": 1.0}, _essaformer),
     ("superresolution", "spectral-mixup"): Special(
         {"scale": 2, "gain": 1.0, "n_ovls": 1, "tile": 16, "overlap": 4}, _spectral_mixup
@@ -138,6 +144,15 @@ SPECIAL: dict[tuple[str, str], Special] = {
     ("unmixing", "undip"): Special({"k": 3, "iterations": 3}),
     ("unmixing", "vca-fcls"): Special(settings={"k": 3}),
     ("unmixing", "vca"): Special(settings={"k": 3}),
+    ("unmixing", "nmf"): Special(settings={"k": 3, "iterations": 20}),
+    ("unmixing", "l1-nmf"): Special(settings={"k": 3, "iterations": 20}),
+    ("unmixing", "l12-nmf"): Special(settings={"k": 3, "iterations": 20}),
+    ("unmixing", "w-nmf"): Special(settings={"k": 3, "iterations": 20}),
+    ("unmixing", "g-nmf"): Special(settings={"k": 3, "iterations": 20}),
+    ("unmixing", "g-l1-nmf"): Special(settings={"k": 3, "iterations": 20}),
+    ("unmixing", "edc-nmf"): Special(settings={"k": 3, "iterations": 20}),
+    ("unmixing", "cnmf-mvc"): Special(settings={"k": 3, "iterations": 20}),
+    ("unmixing", "rrlbs"): Special(settings={"k": 3, "iterations": 20, "burn_in": 5, "every": 5}),
 }
 
 
