@@ -122,3 +122,11 @@ def test_coregister_takes_them_for_both(tmp_path: Path) -> None:
     assert run(*words, "--open", "quantity=dn", "--open-reference", "reader=geotiff") == 0
     known = yaml.safe_load((tmp_path / "out.tif.run.yaml").read_text())["options"]
     assert known["open"] == ["quantity=dn"] and known["open_reference"] == ["reader=geotiff"]
+
+
+def test_benches_take_them(mat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("bench", "restore", mat, "-m", "savitzky-golay", "--noise", "gaussian:30", "-o", tmp_path / "bench")
+    assert run(*words) == 2 and "key=" in capsys.readouterr().err
+    assert run(*words, "--open", "key=two") == 0 and (tmp_path / "bench" / "scores.csv").is_file()
+    assert run("bench", "superres", mat, "-o", tmp_path / "b") == 2 and "key=" in capsys.readouterr().err
+    assert run("bench", "sharpen", mat, "-o", tmp_path / "c", "--open", "nokey=1") == 2

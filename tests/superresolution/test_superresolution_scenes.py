@@ -135,3 +135,16 @@ def test_mixing_and_losing_resolution_commute() -> None:
 def test_parts_of_chikusei() -> None:
     train, test = chikusei_parts(ts.make_cube(np.zeros((1, 2517, 2335), dtype=np.uint8)))
     assert train.shape == (1, 1792, 2048) and [t.shape for t in test] == [(1, 512, 512)] * 4
+
+
+def test_nodata_touches_its_neighbours_alone() -> None:
+    cube = _cube(rows=40, cols=36)
+    whole = degrade(cube, 2).values
+    cube.values[:, :5, :5] = np.nan
+    low = degrade(cube, 2).values
+    near = np.zeros(low.shape[1:], bool)
+    near[:4, :4] = True
+    assert np.isnan(low[:, :3, :3]).all()
+    np.testing.assert_allclose(low[:, ~near], whole[:, ~near], atol=1e-6)
+    result = ts.superres(cube, scale=2)
+    assert result.report.figures["consistency_psnr"] > 20

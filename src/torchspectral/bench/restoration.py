@@ -11,10 +11,10 @@ import torch
 import xarray as xr
 
 from torchspectral import metrics, registry
+from torchspectral.bench.shared import write_tables
 from torchspectral.errors import BadInput, OutputExists, TorchspectralError
 from torchspectral.log import Progress, Step, no_progress
-from torchspectral.report.files import write_whole
-from torchspectral.report.tables import Table
+from torchspectral.report.tables import mean_std
 from torchspectral.restoration.base import restore
 from torchspectral.restoration.protocol import degrade
 from torchspectral.result import Report, Result
@@ -52,8 +52,8 @@ def bench_restoration(
     -------
     Result
         ``scores``, a list of rows: ``method, noise``, ``PSNR`` [dB] and ``SSIM`` (means over bands, values divided by
-        the scene's largest), ``SAM`` [degrees], ``seconds``, means over the scenes; a method that failed has a
-        ``note``. The row "noisy" is the input.
+        the scene's largest), ``SAM`` [degrees], ``seconds``, with mean and deviation where there are several scenes; a
+        method that failed has a ``note``. The row "noisy" is the input.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def bench_restoration(
             for place, name in enumerate(names):
                 progress(Step(f"{recipe} {name}", (number + place / len(names)) / len(recipes)))
                 try:
-                    made = restore(noisy, method=name, seed=seed)
+                    made = restore(noisy, method=name, seed=seed, account=False)
                 except TorchspectralError as error:
                     notes[name] = str(error)
                     continue
@@ -87,15 +87,12 @@ def bench_restoration(
         for name in ("noisy", *names):
             row: dict[str, Any] = {"method": name, "noise": recipe}
             if parts.get(name):
-                row |= {key: float(np.mean([p[key] for p in parts[name]])) for key in parts[name][0]}
+                values = {key: [p[key] for p in parts[name]] for key in parts[name][0]}
+                row |= {key: mean_std(v) if len(v) > 1 else v[0] for key, v in values.items()}
             rows.append(row | ({"note": notes[name]} if name in notes else {}))
     if not any("seconds" in row for row in rows):
         raise BadInput(f"no method could be run: {rows[-1].get('note', '')}")
-    table = Table(rows, digits=3)
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
-        write_whole(folder / f"scores.{suffix}", text.encode(), overwrite=overwrite)
-    paths = {suffix: str(folder / f"scores.{suffix}") for suffix in ("csv", "md", "tex")}
+    paths = write_tables(folder, "scores", rows, digits=3, overwrite=overwrite)
     report = Report(method="bench/restore", figures={"methods": names, "scenes": len(scenes)}, seed=seed)
     return Result({"scores": rows}, report, paths)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torchspectral.cli.options import Bbox, Config, Json, Out, Overwrite, Scenes, Seed
+from torchspectral.cli.options import Bbox, Config, Json, Opening, Out, Overwrite, Scenes, Seed, parse_opening
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare methods on a scene: tables and figures.")
 
@@ -35,6 +35,7 @@ def sharpen(
         typer.Option("--ratio", help="Resolution ratio; that of the pair by default, else 4.", min=2),
     ] = None,
     bbox: Bbox = None,
+    opening: Opening = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     resume: Annotated[
@@ -53,10 +54,11 @@ def sharpen(
     from torchspectral.io import list_layers, open_product
 
     own, special = split_settings(settings or [])
-    cube = open_product(scene)
+    given = parse_opening(opening)
+    cube = open_product(scene, **given)
     fine = open_product(pan) if pan else None
-    if fine is None and "pan" in list_layers(scene):
-        both = open_product(scene, layers=("pan",))
+    if fine is None and "pan" in list_layers(scene, reader=given.get("reader")):
+        both = open_product(scene, layers=("pan",), **given)
         cube, fine = both["cube"].drop_vars([n for n in ("y_pan", "x_pan") if n in both["cube"].coords]), both["pan"]
     with progress_bar("bench") as progress:
         result = bench_sharpening(
@@ -88,6 +90,7 @@ def restore(
     noise: Annotated[
         str, typer.Option("--noise", help="Degradations, comma-separated; see `torchspectral degrade`.")
     ] = "gaussian:30,noniid,icvl-mixture",
+    opening: Opening = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -101,15 +104,68 @@ def restore(
     from torchspectral.cli.show import print_result, progress_bar
     from torchspectral.io import open_product
 
+    given = parse_opening(opening)
     with progress_bar("bench") as progress:
         result = bench_restoration(
-            [open_product(path) for path in expand(scenes)],
+            [open_product(path, **given) for path in expand(scenes)],
             methods=None if method == "all" else [m.strip() for m in method.split(",")],
             recipes=[r.strip() for r in noise.split(",")],
             out=output,
             seed=seed,
             overwrite=overwrite,
             progress=progress,
+        )
+    print_result(result, as_json)
+
+
+@app.command()
+def superres(
+    scenes: Scenes,
+    output: Out,
+    *,
+    method: Annotated[str, typer.Option("--method", "-m", help='Methods, comma-separated, or "all".')] = "all",
+    weights: Annotated[
+        list[str] | None,
+        typer.Option("--weights", help="Weights of a method: a file or a name; repeat for more methods."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting of the bench, FIELD=VALUE, or of a method, METHOD.FIELD=VALUE; repeat."),
+    ] = None,
+    opening: Opening = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what an earlier bench in the folder measured.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Super-resolution methods on scenes made coarser: MPSNR, MSSIM, SAM, ERGAS, seconds and memory, and figures.
+
+    Example: torchspectral bench superres scene.tif -o bench/ --set scale=4 --weights run/
+    """
+    from torchspectral.bench.superresolution import bench_superresolution
+    from torchspectral.cli.batch import expand
+    from torchspectral.cli.show import print_result, progress_bar
+    from torchspectral.io import open_product
+
+    own, special = split_settings(settings or [])
+    given, paths = parse_opening(opening), expand(scenes)
+    names = [path.stem for path in paths]
+    with progress_bar("bench") as progress:
+        result = bench_superresolution(
+            [open_product(path, **given) for path in paths],
+            names=names if len(set(names)) == len(names) else [str(path) for path in paths],
+            methods=None if method == "all" else [m.strip() for m in method.split(",")],
+            weights=weights,
+            out=output,
+            seed=seed,
+            overwrite=overwrite,
+            resume=resume,
+            method_settings=special,
+            progress=progress,
+            **own,
         )
     print_result(result, as_json)
 

@@ -48,7 +48,7 @@ def degrade(cube: xr.DataArray, scale: int) -> xr.DataArray:
     if not rows or not cols:
         raise BadCube(f"got {cube.sizes['y']} x {cube.sizes['x']} pixels, expected at least {scale} x {scale}")
     values = torch.from_numpy(np.asarray(cube.values[:, :rows, :cols], dtype=np.float32))
-    low = imresize(values, 1 / scale).numpy()
+    low = _coarser(values, scale).numpy()
     made = make_cube(
         low,
         wavelength=cube["wavelength"].values,
@@ -61,6 +61,15 @@ def degrade(cube: xr.DataArray, scale: int) -> xr.DataArray:
     if grid.kind in ("map", "rotated"):
         made = place(made, grid.transform @ type(grid.transform).scale(scale), grid.crs)
     return made
+
+
+def _coarser(values: torch.Tensor, scale: int) -> torch.Tensor:
+    """`imresize` of (band, y, x); NaN where the kernel touches NaN, and nowhere else."""
+    lost = ~values.isfinite()
+    if not bool(lost.any()):
+        return imresize(values, 1 / scale)
+    low = imresize(values.masked_fill(lost, 0.0), 1 / scale)
+    return low.masked_fill(imresize(lost.to(values.dtype), 1 / scale).abs() > 1e-6, torch.nan)
 
 
 def consistency(cube: xr.DataArray, fine: xr.DataArray, strip: int = 64) -> dict[str, float]:
@@ -98,7 +107,7 @@ def consistency(cube: xr.DataArray, fine: xr.DataArray, strip: int = 64) -> dict
         bottom = min(top + strip, cube.sizes["y"])
         first, last = max(top - margin, 0), min(bottom + margin, cube.sizes["y"])
         high = torch.from_numpy(np.asarray(fine[:, first * scale : last * scale].values, dtype=np.float32))
-        back = imresize(high, 1 / scale)[:, top - first : bottom - first]
+        back = _coarser(high, scale)[:, top - first : bottom - first]
         own = torch.from_numpy(np.asarray(cube[:, top:bottom].values, dtype=np.float32))
         if live is None:
             good = np.asarray(cube["good"].values) if "good" in cube.coords else np.ones(cube.sizes["band"], bool)
@@ -137,7 +146,14 @@ def chikusei_parts(cube: xr.DataArray) -> tuple[xr.DataArray, list[xr.DataArray]
     return crop.isel(y=slice(side, None)), test
 
 
-def quality(output: torch.Tensor, truth: torch.Tensor, ratio: float = 4.0, *, extras: bool = False) -> dict[str, float]:
+def quality(
+    output: torch.Tensor,
+    truth: torch.Tensor,
+    ratio: float = 4.0,
+    *,
+    extras: bool = False,
+    valid: torch.Tensor | None = None,
+) -> dict[str, float]:
     """The field's figures of one image, data range 1.
 
     Parameters
@@ -146,7 +162,9 @@ def quality(output: torch.Tensor, truth: torch.Tensor, ratio: float = 4.0, *, ex
     ratio : float
         Of ERGAS. The authors of spectral mixup always say 4, at scale 8 too.
     extras : bool
-        SID, APPSA, MARE and QAVE too, which they compute and do not print.
+        SID, APPSA, MARE and QAVE too, which they compute and do not print; of whole images only.
+    valid : Tensor of bool, shape (y, x), optional
+        Pixels that count.
 
     Returns
     -------
@@ -159,14 +177,17 @@ def quality(output: torch.Tensor, truth: torch.Tensor, ratio: float = 4.0, *, ex
     GridMismatch, BandMismatch, BadInput
     """
     check_shapes(output, truth)
+    if extras and valid is not None:
+        raise BadInput("got extras and a mask, expected one of them: the further figures are of whole images")
     p, t = output.double(), truth.double()
+    every = valid if valid is not None else torch.ones(p.shape[1:], dtype=torch.bool, device=p.device)
     found = {
-        "MPSNR": measure(MPSNR(1.0), p, t),
-        "MSSIM": measure(MSSIM(1.0), p, t),
-        "ERGAS": measure(ERGAS(ratio), p, t),
-        "SAM": measure(SAM(), p, t, (p != 0).any(0) & (t != 0).any(0)),
-        "CrossCorrelation": _correlation(p, t),
-        "RMSE": float((p - t).square().mean().sqrt()),
+        "MPSNR": measure(MPSNR(1.0), p, t, valid),
+        "MSSIM": measure(MSSIM(1.0), p, t, valid),
+        "ERGAS": measure(ERGAS(ratio), p, t, valid),
+        "SAM": measure(SAM(), p, t, (p != 0).any(0) & (t != 0).any(0) & every),
+        "CrossCorrelation": _correlation(p[:, every], t[:, every]),
+        "RMSE": float((p - t)[:, every].square().mean().sqrt()),
     }
     if extras:
         found |= {
