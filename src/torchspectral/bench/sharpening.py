@@ -23,7 +23,7 @@ import yaml
 
 from torchspectral import registry
 from torchspectral.bench.store import Measured, Store
-from torchspectral.errors import BadInput, BadSettings, OutputExists, TorchspectralError
+from torchspectral.errors import BadInput, BadSettings, GridMismatch, OutputExists, TorchspectralError
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.report.charts import band_curves
 from torchspectral.report.figures import error_maps, rgb_panels
@@ -90,7 +90,8 @@ def bench_sharpening(
         Finer images of several bands for the guided methods; at reduced resolution they are degraded as the PAN is,
         and without them they are made of the scene's bands.
     bbox : (west, south, east, north), optional
-        Part of the scene to work on, in its CRS; PAN and guides are cut to it.
+        Part of the scene to work on, in its CRS; PAN and guides are cut to it. Of a scene that lies nowhere: left, top,
+        right and bottom pixel edges.
     methods : sequence of str, optional
         Cards of the room; all by default.
     ratio : int, optional
@@ -447,11 +448,30 @@ def _cut(
         return scene, pan, []
     from torchspectral.geo import crop, grid_of
 
+    if grid_of(scene).kind == "none":
+        return _cut_pixels(scene, pan, bbox)
     part = crop(scene, bbox)
     if pan is not None and grid_of(pan).kind != "none":
         pan = crop(pan, grid_of(part).bounds)
     box = ", ".join(f"{v:.10g}" for v in bbox)
     return part, pan, [f"cut to {part.sizes['y']} x {part.sizes['x']} pixels (west, south, east, north {box})"]
+
+
+def _cut_pixels(
+    scene: xr.DataArray, pan: xr.DataArray | None, box: Sequence[float]
+) -> tuple[xr.DataArray, xr.DataArray | None, list[str]]:
+    """The same for scenes that lie nowhere: left, top, right and bottom pixel edges."""
+    left, top, right, bottom = (round(v) for v in box)
+    if not (0 <= left < right <= scene.sizes["x"] and 0 <= top < bottom <= scene.sizes["y"]):
+        raise GridMismatch(
+            f"got the box {left}, {top}, {right}, {bottom}, expected left, top, right and bottom pixel edges within "
+            f"{scene.sizes['x']} x {scene.sizes['y']} (columns x rows), for this scene lies nowhere"
+        )
+    part = scene.isel(y=slice(top, bottom), x=slice(left, right))
+    if pan is not None:
+        zoom = max(1, pan.sizes["x"] // scene.sizes["x"])
+        pan = pan.isel(y=slice(top * zoom, bottom * zoom), x=slice(left * zoom, right * zoom))
+    return part, pan, [f"cut to rows {top + 1} to {bottom} and columns {left + 1} to {right}"]
 
 
 def _windows(image: xr.DataArray, tiles: int) -> list[dict[str, slice]]:
