@@ -141,9 +141,10 @@ class Characterization:
 
     def mean_opd(self) -> np.ndarray:
         """Path difference of each interferometer, averaged over the wavenumbers [um], shape (I,)."""
-        return np.asarray(self.at(self._known())["opd"].mean(axis=1))
+        return np.asarray(self.at(self.known_wavenumber())["opd"].mean(axis=1))
 
-    def _known(self) -> np.ndarray:
+    def known_wavenumber(self) -> np.ndarray:
+        """Wavenumbers at which it was characterised, else over its domain, else 1 to 2 [1/um]."""
         if self.wavenumber is not None:
             return np.asarray(self.wavenumber)
         return np.linspace(*self.domain, 101) if self.domain is not None else np.linspace(1.0, 2.0, 101)
@@ -180,7 +181,7 @@ class Characterization:
         """One row an interferometer: path difference [um], its error, nominal one, reflectivity and gain at the middle
         wavenumber, phase shift [rad], relative RMSE, flags.
         """
-        wavenumber = self._known()
+        wavenumber = self.known_wavenumber()
         middle = self.at(np.array([(wavenumber[0] + wavenumber[-1]) / 2]))
         opd = self.mean_opd()
         rows = []
