@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,4 +47,85 @@ def wald(
         **parse_pairs(settings or []),
     )
     remember_inputs(result, {"cube": scene}, {"open": opening} if opening else {})
+    print_result(result, as_json)
+
+
+@app.command()
+def mixture(
+    output: Out,
+    more: Annotated[list[str] | None, typer.Argument(help="Further settings, FIELD=VALUE.", show_default=False)] = None,
+    *,
+    k: Annotated[int, typer.Option("-k", help="Number of endmembers.", min=2)] = 4,
+    settings: Settings = None,
+    library: Annotated[
+        Path | None,
+        typer.Option("--library", help="Spectra to draw the endmembers from (.sli, CSV); else smooth ones are made."),
+    ] = None,
+    snr_profile: Annotated[
+        Path | None,
+        typer.Option("--snr-profile", help="CSV with a column snr: signal-to-noise ratio of each band of a sensor."),
+    ] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Complex synthetic image for unmixing: cube, abundances, endmembers, noise and a table of the bands.
+
+    Example: torchspectral simulate mixture -k 6 --set purity=0.8 snr=30 -o mixture/
+    """
+    from torchspectral.cli.show import print_result
+    from torchspectral.cli.verb import remember_inputs
+    from torchspectral.io.libraries import read_library
+    from torchspectral.settings import parse_pairs
+    from torchspectral.unmixing.protocol import read_snr_profile, simulate_mixture
+
+    result = simulate_mixture(
+        k,
+        library=read_library(library) if library else None,
+        snr_profile=read_snr_profile(snr_profile) if snr_profile else None,
+        seed=seed,
+        out=output,
+        settings=parse_pairs([*(settings or []), *(more or [])]),
+        overwrite=overwrite,
+    )
+    given = {"library": library, "snr_profile": snr_profile}
+    remember_inputs(result, {n: p for n, p in given.items() if p}, {})
+    print_result(result, as_json)
+
+
+@app.command("unmixing-set")
+def unmixing_set(
+    scene: Scene,
+    output: Out,
+    more: Annotated[list[str] | None, typer.Argument(help="Further settings, FIELD=VALUE.", show_default=False)] = None,
+    *,
+    labels: Annotated[Path, typer.Option("--labels", help="Class raster, polygons or CSV of pixels.")],
+    field: Annotated[
+        str | None, typer.Option("--field", help="Column of a vector or CSV that holds the classes.")
+    ] = None,
+    settings: Settings = None,
+    opening: Opening = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Labelled scene seen by coarser pixels: cube, abundances, endmembers and a mask of what is kept.
+
+    Example: torchspectral simulate unmixing-set scene.tif --labels classes.tif --set window=4 -o set/
+    """
+    from torchspectral.cli.show import print_result
+    from torchspectral.cli.verb import remember_inputs
+    from torchspectral.io import open_product
+    from torchspectral.io.labels import read_labels
+    from torchspectral.settings import parse_pairs
+    from torchspectral.unmixing.protocol import unmixing_set as run
+
+    cube = open_product(scene, **parse_opening(opening))
+    result = run(
+        cube,
+        read_labels(labels, like=cube, field=field),
+        out=output,
+        settings=parse_pairs([*(settings or []), *(more or [])]),
+        overwrite=overwrite,
+    )
+    remember_inputs(result, {"cube": scene, "labels": labels}, {"open": opening} if opening else {})
     print_result(result, as_json)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from torchspectral.synth.mixtures import Mixture, MixtureSettings, mixture
 from torchspectral.synth.recipes import RECIPES, Degraded, Recipe, degrade_array, make_recipe
 from torchspectral.synth.scenes import SyntheticScene, low_rank_cube, material_spectra, mixed_scene, smooth_maps
 
 __all__ = [
     "RECIPES",
     "Degraded",
+    "Mixture",
+    "MixtureSettings",
     "Recipe",
     "SyntheticScene",
     "degrade_array",
@@ -15,5 +18,6 @@ __all__ = [
     "make_recipe",
     "material_spectra",
     "mixed_scene",
+    "mixture",
     "smooth_maps",
 ]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 REACH = 2
 """A channel is compared with this many neighbours on each side; the best one counts."""
 
-LEAST_SPREAD = 0.02
+LEAST_SPREAD = 0.05
 """Of the correlations: on clean scenes their own spread is far too small to judge by."""
 
 RUNNING = 51

@@ -1,0 +1,466 @@
+"""Scenes with known truth for unmixing: complex synthetic images, and labelled scenes seen by coarser pixels.
+
+References
+----------
+Zhu, "Hyperspectral unmixing: ground truth labeling, datasets, benchmark performances and survey", arXiv 1708.05125 (2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from torchspectral.cube import check_cube, good_bands, is_packed, make_cube, make_layers, make_spectra
+from torchspectral.errors import BadCube, BadInput, BadSettings, GridMismatch, OutputExists, OutputFailed
+from torchspectral.geo import grid_of, place, place_swath
+from torchspectral.log import Progress, Step, no_progress
+from torchspectral.result import Report, Result
+from torchspectral.settings import Settings, setting
+from torchspectral.synth.mixtures import MixtureSettings, mixture
+from torchspectral.unmixing.libraries import check_library
+
+MOST_MEDOID = 2000
+"""Pixels of a class that the medoid is looked for among, evenly drawn."""
+
+STRIP_BYTES = 64 << 20
+"""Values of the scene that are held at once [bytes]."""
+
+
+def simulate_mixture(
+    k: int = 4,
+    *,
+    library: xr.DataArray | None = None,
+    snr_profile: Any = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> Result:
+    """Make a complex synthetic image with its truth.
+
+    Parameters
+    ----------
+    k : int
+        Endmembers, from 2.
+    library : DataArray, dims (spectrum, band), optional
+        Spectra to draw the endmembers from; without it smooth ones are generated (none are bundled).
+    snr_profile : array_like, shape (band,), or DataArray (band,), optional
+        Signal-to-noise ratio of each band of a sensor (of amplitudes), see `synth.mixtures.mixture`.
+    seed : int
+        The same arguments and seed give the same bits.
+    out : path, optional
+        Folder for cube.tif, abundances.tif, endmembers.sli and .csv, noise.tif, bands.csv.
+    settings : mapping, optional
+        Fields of `synth.mixtures.MixtureSettings`.
+    overwrite : bool
+    progress : callable
+
+    Returns
+    -------
+    Result
+        ``cube`` (reflectance), ``abundances`` (layers), ``endmembers`` (spectra), ``noise`` (what the cube has beyond
+        the clean image), ``bands`` (table: wavelength, sigma of the white noise, outlier, striped).
+
+    Raises
+    ------
+    BadSettings, BadInput, OutputExists, OutputFailed
+
+    Examples
+    --------
+    >>> import torchspectral as ts
+    >>> made = ts.simulate_mixture(6, settings={"purity": 0.8, "snr": 30})
+    >>> made["abundances"].sizes["layer"], made["cube"].shape
+    (6, (224, 64, 64))
+    """
+    files = _files(out, {"cube": ".tif", "abundances": ".tif", "endmembers": ".sli", "noise": ".tif", "bands": ".csv"})
+    _refuse_existing([*files.values(), *([files["endmembers"].with_suffix(".csv")] if files else [])], overwrite)
+    spectra = check_library(library) if library is not None else None
+    made = mixture(
+        k,
+        seed,
+        spectra=None if spectra is None else np.asarray(spectra.values, dtype=np.float64),
+        wavelength=None if spectra is None else np.asarray(spectra["wavelength"].values, dtype=np.float64),
+        names=None if spectra is None else [str(n) for n in spectra["spectrum"].values],
+        snr_profile=None if snr_profile is None else np.asarray(snr_profile, dtype=np.float64),
+        settings=settings,
+    )
+    history = [f"simulated mixture of {k} endmembers, seed {seed}"]
+    names = _unique(made.names)
+    values: dict[str, Any] = {
+        "cube": make_cube(
+            made.values.astype(np.float32),
+            wavelength=made.wavelength,
+            quantity="reflectance",
+            attrs={"history": history},
+        ),
+        "abundances": make_layers(made.abundances.astype(np.float32), names, attrs={"history": history}),
+        "endmembers": make_spectra(
+            made.endmembers.astype(np.float32),
+            names,
+            wavelength=made.wavelength,
+            attrs={"quantity": "reflectance", "history": history},
+        ),
+        "noise": make_cube(
+            made.noise.astype(np.float32),
+            wavelength=made.wavelength,
+            quantity="reflectance",
+            attrs={"history": history},
+            name="noise",
+        ),
+        "bands": pd.DataFrame(
+            {
+                "band": np.arange(1, made.wavelength.size + 1),
+                "wavelength": made.wavelength,
+                "sigma": made.sigma,
+                "outlier": made.outlier.astype(int),
+                "striped": made.striped.astype(int),
+            }
+        ),
+    }
+    report = Report(
+        method="unmixing/mixture", settings=MixtureSettings.make(settings).model_dump() | {"k": k}, seed=seed
+    )
+    report.figures = {n: v for n, v in made.record.items() if n not in report.settings and n != "seed"}
+    report.history = history
+    if made.record["clipped_values"]:
+        report.notes.append(f"{made.record['clipped_values']} values below 0 were set to 0")
+    return _written(values, files, report, overwrite, progress) if files else Result(values, report)
+
+
+def read_snr_profile(path: Path | str) -> np.ndarray:
+    """Signal-to-noise ratios of a sensor from a CSV with a column ``snr``, a row a band.
+
+    Raises
+    ------
+    BadInput
+        No such file or column, or values that are no numbers.
+    """
+    try:
+        table = pd.read_csv(path, nrows=100_000)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {path} as CSV ({error}): expected a column snr, a row a band") from None
+    if "snr" not in table:
+        raise BadInput(f"{path} has columns {', '.join(map(str, table.columns))}, expected one named snr")
+    try:
+        return table["snr"].to_numpy(dtype=np.float64)
+    except (TypeError, ValueError):
+        raise BadInput(f"the column snr of {path} has values that are no numbers") from None
+
+
+class UnmixingSetSettings(Settings):
+    """Settings of `unmixing_set`."""
+
+    window: int = setting(4, "side of the window that becomes one pixel (s)", unit="pixel", ge=1, le=1024)
+    tau: float = setting(1.0, "least labelled share of a window that is kept", gt=0, le=1)
+    quantile: float = setting(
+        0.95,
+        "pixels of a class whose angle to its mean lies above this quantile are left out of its spectrum",
+        gt=0,
+        le=1,
+    )
+    centre: Literal["mean", "medoid"] = setting(
+        "mean", "spectrum of a class: mean, or the pixel with the least sum of angles to the others"
+    )
+
+
+def unmixing_set(
+    cube: xr.DataArray,
+    labels: xr.DataArray,
+    *,
+    out: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> Result:
+    """Turn a classification scene into an unmixing scene.
+
+    Abundances of a coarse pixel are the shares of the classes among the labelled pixels of its window, its spectrum is
+    the mean of the window's labelled pixels; endmembers are the class spectra.
+
+    Parameters
+    ----------
+    cube : DataArray, dims (band, y, x)
+        Lazy cubes are read in strips; what is kept is the coarse scene and one angle for each labelled pixel.
+    labels : DataArray, dims (y, x)
+        Whole numbers, 0: unlabelled; ``attrs["class_names"]`` names them. See `io.labels.read_labels`.
+    out : path, optional
+        Folder for cube, abundances and mask (.tif; .zarr of swaths), endmembers.sli and .csv, classes.csv.
+    settings : mapping, optional
+        Fields of `UnmixingSetSettings`.
+    overwrite : bool
+    progress : callable
+
+    Returns
+    -------
+    Result
+        ``cube`` (band, y / s, x / s), ``abundances`` (layers), ``endmembers`` (spectra of the good bands' scene, all
+        bands), ``mask`` (layer, 1 where the truth is kept), ``classes`` (table: pixels and pixels left out of the
+        spectrum). Coarse pixels with too small a labelled share are nodata.
+
+    Raises
+    ------
+    BadInput, BadSettings, BadCube, GridMismatch, OutputExists, OutputFailed
+    """
+    made = UnmixingSetSettings.make(settings)
+    cube = check_cube(cube)
+    if cube.ndim != 3 or is_packed(cube):
+        raise BadCube(f"got dims {cube.dims}, expected one image of physical values, (band, y, x)")
+    suffix = ".zarr" if grid_of(cube).kind == "swath" else ".tif"
+    kinds = {"cube": suffix, "abundances": suffix, "endmembers": ".sli", "mask": suffix, "classes": ".csv"}
+    files = _files(out, kinds)
+    _refuse_existing([*files.values(), *([files["endmembers"].with_suffix(".csv")] if files else [])], overwrite)
+    classes, numbers, names = _classes(labels, cube)
+    s = made.window
+    rows, cols = cube.sizes["y"] // s, cube.sizes["x"] // s
+    if min(rows, cols) == 0:
+        raise GridMismatch(
+            f"got a scene of {cube.sizes['y']} x {cube.sizes['x']} pixels, expected at least one window of {s} x {s}"
+        )
+    spectra, table = _class_spectra(cube, classes, numbers, names, made, progress)
+    coarse, shares, kept = _coarsen(cube, classes, numbers, made, progress)
+    history = [*cube.attrs.get("history", []), f"unmixing set: windows of {s} x {s}, labelled share from {made.tau:g}"]
+    report = Report(method="unmixing/unmixing-set", settings=made.model_dump())
+    cut = cube.sizes["y"] - rows * s, cube.sizes["x"] - cols * s
+    if any(cut):
+        report.dropped.append(f"{cut[0]} rows at the bottom and {cut[1]} columns at the right, to a multiple of {s}")
+    report.figures = {"pixels": rows * cols, "kept": int(kept.sum()), "classes": len(numbers)}
+    if not kept.any():
+        raise BadInput(
+            f"no window of {s} x {s} pixels is labelled to a share of {made.tau:g}: take a smaller window or tau"
+        )
+    attrs = {k: v for k, v in cube.attrs.items() if k not in ("glt", "nodata", "packing")}
+    coords = {n: c.values for n, c in cube.coords.items() if c.dims == ("band",)}
+    out_cube = make_cube(
+        coarse,
+        quantity=cube.attrs["quantity"],
+        attrs={**attrs, "history": history},
+        **{n: coords[n] for n in ("wavelength", "fwhm", "good", "number", "detector")},
+    )
+    values: dict[str, Any] = {
+        "cube": _placed(out_cube, cube, s),
+        "abundances": _placed(make_layers(shares, names, attrs={"history": history}), cube, s),
+        "endmembers": make_spectra(
+            spectra.astype(np.float32),
+            names,
+            wavelength=coords["wavelength"],
+            fwhm=coords["fwhm"],
+            attrs={"quantity": cube.attrs["quantity"], "history": history},
+        ),
+        "mask": _placed(
+            make_layers(kept[None].astype(np.uint8), ["kept"], name="mask", attrs={"history": history}), cube, s
+        ),
+        "classes": table,
+    }
+    report.history = history
+    return _written(values, files, report, overwrite, progress) if files else Result(values, report)
+
+
+def _classes(labels: Any, cube: xr.DataArray) -> tuple[np.ndarray, list[int], list[str]]:
+    """Label map, the class numbers that occur, and their names."""
+    if not isinstance(labels, xr.DataArray):
+        raise BadInput(f"got {type(labels).__name__} as labels, expected a DataArray (y, x): see io.labels.read_labels")
+    if labels.ndim == 3 and labels.shape[0] == 1:
+        labels = labels[0]
+    if labels.shape != cube.shape[-2:]:
+        raise GridMismatch(
+            f"got labels of {labels.shape}, expected {cube.shape[-2:]} as the cube: read them with like="
+        )
+    values = np.asarray(labels.values)
+    if values.dtype.kind not in "iu":
+        raise BadInput(f"got labels of type {values.dtype}, expected whole numbers")
+    numbers = [int(n) for n in np.unique(values) if n > 0]
+    if len(numbers) < 2:
+        raise BadInput(f"got {len(numbers)} classes, expected at least 2 to mix")
+    known = list(labels.attrs.get("class_names", []))
+    names = [str(known[n]) if n < len(known) and known[n] else f"class {n}" for n in numbers]
+    return values, numbers, _unique(names)
+
+
+def _strips(cube: xr.DataArray, s: int) -> list[slice]:
+    """Rows in whole windows, few enough to hold."""
+    row = cube.sizes["band"] * cube.sizes["x"] * 8
+    height = max(1, STRIP_BYTES // (row * s)) * s
+    return [slice(top, min(top + height, cube.sizes["y"])) for top in range(0, cube.sizes["y"], height)]
+
+
+def _read(cube: xr.DataArray, rows: slice) -> np.ndarray:
+    """A strip as float64, NaN for nodata."""
+    stored = cube.isel(y=rows).values
+    values = stored.astype(np.float64)
+    nodata = cube.attrs.get("nodata")
+    if nodata is not None and stored.dtype.kind in "iu":
+        values[stored == nodata] = np.nan
+    return values
+
+
+def _class_spectra(
+    cube: xr.DataArray,
+    classes: np.ndarray,
+    numbers: list[int],
+    names: list[str],
+    made: UnmixingSetSettings,
+    progress: Progress,
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Spectra (class, band) and how many pixels each rests on; angles are over the good bands."""
+    good = good_bands(cube)
+    strips = _strips(cube, made.window)
+    sums, counts = np.zeros((len(numbers), cube.sizes["band"])), np.zeros(len(numbers))
+
+    def pixels(rows: slice, number: int, block: np.ndarray) -> np.ndarray:
+        here = block[:, classes[rows] == number]
+        return here[:, np.isfinite(here[good]).all(0)]
+
+    for n, rows in enumerate(strips):
+        block = _read(cube, rows)
+        for i, number in enumerate(numbers):
+            chosen = pixels(rows, number, block)
+            sums[i] += np.nan_to_num(chosen).sum(1)
+            counts[i] += chosen.shape[1]
+        progress(Step("class means", (n + 1) / len(strips)))
+    if not counts.all():
+        missing = ", ".join(names[i] for i in np.flatnonzero(counts == 0))
+        raise BadInput(f"no labelled pixel of {missing} has data, expected at least one of every class")
+    means = sums / counts[:, None]
+    angles: list[list[np.ndarray]] = [[] for _ in numbers]
+    for n, rows in enumerate(strips):
+        block = _read(cube, rows)
+        for i, number in enumerate(numbers):
+            angles[i].append(_angles(pixels(rows, number, block)[good], means[i][good]))
+        progress(Step("angles", (n + 1) / len(strips)))
+    joined = [np.concatenate(parts) for parts in angles]
+    limits = [float(np.quantile(a, made.quantile)) for a in joined]
+    kept = [a <= limit for a, limit in zip(joined, limits, strict=True)]
+    totals = np.zeros_like(sums)
+    drawn: list[list[np.ndarray]] = [[] for _ in numbers]
+    places = [_evenly(int(flags.sum())) for flags in kept]
+    seen, met = np.zeros(len(numbers), dtype=int), np.zeros(len(numbers), dtype=int)
+    for rows in strips:
+        block = _read(cube, rows)
+        for i, number in enumerate(numbers):
+            every = pixels(rows, number, block)
+            chosen = every[:, kept[i][seen[i] : seen[i] + every.shape[1]]]
+            seen[i] += every.shape[1]
+            totals[i] += np.nan_to_num(chosen).sum(1)
+            if made.centre == "medoid":
+                index = np.arange(met[i], met[i] + chosen.shape[1])
+                drawn[i].append(chosen[:, np.isin(index, places[i])])
+            met[i] += chosen.shape[1]
+    used = np.array([int(flags.sum()) for flags in kept])
+    spectra = totals / used[:, None]
+    if made.centre == "medoid":
+        spectra = np.stack([_medoid(np.concatenate(parts, axis=1), good) for parts in drawn])
+    table = pd.DataFrame(
+        {"class": numbers, "name": names, "pixels": counts.astype(int), "used": used, "largest_angle": limits}
+    )
+    return spectra, table
+
+
+def _evenly(count: int) -> np.ndarray:
+    return np.unique(np.linspace(0, max(count - 1, 0), min(count, MOST_MEDOID)).round().astype(int))
+
+
+def _angles(pixels: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(pixels, axis=0) * np.linalg.norm(mean)
+    cosine = np.divide(mean @ pixels, norm, out=np.zeros_like(norm), where=norm > 0)
+    return np.arccos(np.clip(cosine, -1, 1))
+
+
+def _medoid(pixels: np.ndarray, good: np.ndarray) -> np.ndarray:
+    unit = pixels[good] / np.maximum(np.linalg.norm(pixels[good], axis=0), 1e-300)
+    sums = np.arccos(np.clip(unit.T @ unit, -1, 1)).sum(1)
+    chosen: np.ndarray = pixels[:, int(sums.argmin())]
+    return chosen
+
+
+def _coarsen(
+    cube: xr.DataArray, classes: np.ndarray, numbers: list[int], made: UnmixingSetSettings, progress: Progress
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coarse values (band, y, x), shares (class, y, x) and where the labelled share is large enough."""
+    s, good = made.window, good_bands(cube)
+    rows, cols = cube.sizes["y"] // s, cube.sizes["x"] // s
+    coarse = np.full((cube.sizes["band"], rows, cols), np.nan, dtype=np.float32)
+    shares = np.full((len(numbers), rows, cols), np.nan, dtype=np.float32)
+    kept = np.zeros((rows, cols), dtype=bool)
+    strips = _strips(cube, s)
+    for n, strip in enumerate(strips):
+        top, bottom = strip.start // s, min(strip.stop // s, rows)
+        if bottom <= top:
+            continue
+        block = _read(cube, slice(top * s, bottom * s))[:, :, : cols * s]
+        label = classes[top * s : bottom * s, : cols * s]
+        labelled = (label > 0) & np.isfinite(block[good]).all(0)
+        shape = (bottom - top, s, cols, s)
+        count = labelled.reshape(shape).sum((1, 3))
+        enough = count >= max(made.tau * s * s - 1e-9, 1)
+        total = np.where(labelled, block, 0.0).reshape(len(block), *shape).sum((2, 4))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            coarse[:, top:bottom] = np.where(enough, total / count, np.nan)
+            for i, number in enumerate(numbers):
+                own = (labelled & (label == number)).reshape(shape).sum((1, 3))
+                shares[i, top:bottom] = np.where(enough, own / count, np.nan)
+        kept[top:bottom] = enough
+        progress(Step("windows", (n + 1) / len(strips)))
+    return coarse, shares, kept
+
+
+def _placed(out: xr.DataArray, like: xr.DataArray, ratio: int) -> xr.DataArray:
+    """On the ground of `like`, with `ratio` times fewer pixels."""
+    grid = grid_of(like)
+    if grid.kind == "swath":
+        rows, cols = (slice(ratio // 2, out.sizes[d] * ratio, ratio) for d in ("y", "x"))
+        return place_swath(out, *(like[n].variable[rows, cols] for n in ("lon", "lat")))
+    coarse = grid.scaled(1 / ratio)
+    return place(out, coarse.transform if grid.kind != "none" else None, grid.crs)
+
+
+def _unique(names: Any) -> list[str]:
+    seen: dict[str, int] = {}
+    found = []
+    for name in map(str, names):
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
+def _files(out: Path | str | None, kinds: Mapping[str, str]) -> dict[str, Path]:
+    if out is None:
+        return {}
+    folder = Path(out)
+    if folder.suffix and not folder.is_dir() and not str(out).endswith("/"):
+        raise BadSettings(f"got {str(out)!r} as output, expected a folder (DIR/): there are several values")
+    return {name: folder / f"{name}{suffix}" for name, suffix in kinds.items()}
+
+
+def _refuse_existing(paths: list[Path], overwrite: bool) -> None:
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise OutputExists(f"{path} exists: overwrite=True (--overwrite) replaces it")
+
+
+def _written(
+    values: dict[str, Any], files: Mapping[str, Path], report: Report, overwrite: bool, progress: Progress
+) -> Result:
+    from torchspectral.io import open_product, save
+
+    folder = next(iter(files.values())).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFailed(f"cannot make the folder {folder}: {error.strerror or error}") from None
+    paths: dict[str, str] = {}
+    for number, (name, value) in enumerate(values.items()):
+        raster = isinstance(value, xr.DataArray) and "x" in value.dims
+        more: dict[str, Any] = {"orthorectify": False} if raster else {}
+        path = save(value, files[name], overwrite=overwrite, report=report if name == "cube" else None, **more)
+        paths[name] = str(path)
+        if name == "endmembers":
+            paths["endmembers.csv"] = str(save(value, files[name].with_suffix(".csv"), overwrite=overwrite))
+        values[name] = open_product(path) if raster else value
+        progress(Step(f"write {name}", (number + 1) / len(values)))
+    return Result(values, report, paths)
