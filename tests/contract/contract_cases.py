@@ -105,6 +105,19 @@ def _gains(*names: str) -> Callable[[int], dict[str, Any]]:
     return lambda bands: {n: torch.full((bands, 1), v) for n, v in zip(names, (1.0, 0.0), strict=True)}
 
 
+def _interferometer(bands: int) -> dict[str, Any]:
+    """An ideal instrument: regular path differences, five wavenumbers."""
+    opd, sigma = np.arange(bands) * 0.2, np.linspace(1.0, 2.0, 5)
+    matrix = 1 + 0.5 * np.cos(2 * np.pi * opd[:, None] * sigma)
+    return {
+        "matrix": torch.from_numpy(matrix[None]),
+        "rows": list(range(bands)),
+        "band_names": [f"{1000 / s:.1f} nm" for s in sigma],
+        "opd": torch.from_numpy(opd),
+        "wavenumber": torch.from_numpy(sigma),
+    }
+
+
 SPECIAL: dict[tuple[str, str], Special] = {
     ("calibration", "relative-gain"): Special(state=_gains("gain", "offset")),
     ("calibration", "reflectance"): Special(state=_gains("factor", "dark")),
@@ -129,7 +142,21 @@ SPECIAL: dict[tuple[str, str], Special] = {
     ("restoration", "hsdt"): Special({"tile": 32, "overlap": 8}, _small("hsdt-s", by_bands=True)),
     ("restoration", "man"): Special(state=_small("man-s", by_bands=False)),
     ("restoration", "mp-hsir"): Special({"tile": 32, "overlap": 0}, _mp_hsir),
+    ("restoration", "fasthyde"): Special({"k": 2, "patch": 4, "search": 3}),
+    ("restoration", "fasthyin"): Special({"k": 2, "patch": 4, "search": 3, "reach": 2}),
+    ("restoration", "l1hymixde"): Special({"k": 2, "patch": 4, "search": 2, "window": 7, "iterations": 2}),
+    ("restoration", "hyres"): Special({"levels": 3}),
+    ("restoration", "hyminor"): Special({"levels": 3}),
+    ("restoration", "forpdn"): Special({"levels": 3}),
+    ("restoration", "wsrrr"): Special({"levels": 2, "iterations": 4}),
+    ("restoration", "otvca"): Special({"iterations": 4}),
     ("classification", "sam"): Special(roles=("library",)),
+    ("calibration", "ridge"): Special(state=_interferometer),
+    ("calibration", "pinv"): Special(state=_interferometer),
+    ("calibration", "phillips-twomey"): Special(state=_interferometer),
+    ("calibration", "tsvd"): Special(state=_interferometer),
+    ("calibration", "loris-verhoeven"): Special({"iterations": 50}, state=_interferometer),
+    ("calibration", "idct"): Special(state=_interferometer),
     ("unmixing", "fcls"): Special(roles=("library",)),
     ("unmixing", "admmnet"): Special({"k": 3, "epochs": 2}),
     ("unmixing", "cnnaeu"): Special({"k": 3, "epochs": 3, "patch": 8, "batch": 3, "dropout": 0.0}),
@@ -144,6 +171,23 @@ SPECIAL: dict[tuple[str, str], Special] = {
     ("unmixing", "undip"): Special({"k": 3, "iterations": 3}),
     ("unmixing", "vca-fcls"): Special(settings={"k": 3}),
     ("unmixing", "vca"): Special(settings={"k": 3}),
+    ("unmixing", "n-findr"): Special(settings={"k": 3}),
+    ("unmixing", "sivm"): Special(settings={"k": 3}),
+    ("unmixing", "atgp"): Special(settings={"k": 3}),
+    ("unmixing", "sisal"): Special(settings={"k": 3}),
+    ("unmixing", "ppi"): Special(settings={"k": 3, "skewers": 300}),
+    ("unmixing", "sunsal"): Special(roles=("library",)),
+    ("unmixing", "sunsal-tv"): Special({"iterations": 20}, roles=("library",)),
+    ("unmixing", "clsunsal"): Special({"iterations": 30}, roles=("library",)),
+    ("unmixing", "s2wsu"): Special({"outer": 5}, roles=("library",)),
+    ("unmixing", "mua"): Special({"iterations": 50}, roles=("library",)),
+    ("unmixing", "sma"): Special(roles=("library",)),
+    ("unmixing", "sma-best"): Special({"n_mc": 2, "num_endmembers": 2, "sigma": 0.01}, roles=("library",)),
+    ("unmixing", "mesma"): Special(roles=("library",)),
+    ("unmixing", "mesma-best"): Special({"n_mc": 2, "sigma": 0.01}, roles=("library",)),
+    ("unmixing", "sunaa"): Special({"k": 2, "iterations": 4}, roles=("library",)),
+    ("unmixing", "edaa"): Special({"k": 3, "runs": 3, "iterations": 5}),
+    ("unmixing", "archetypal-analysis"): Special({"k": 3, "iterations": 4}),
     ("unmixing", "nmf"): Special(settings={"k": 3, "iterations": 20}),
     ("unmixing", "l1-nmf"): Special(settings={"k": 3, "iterations": 20}),
     ("unmixing", "l12-nmf"): Special(settings={"k": 3, "iterations": 20}),

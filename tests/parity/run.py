@@ -66,8 +66,10 @@ def run_case(file: Path) -> dict[str, Any]:
         case = Case.read(file)
         row["system"] = case.system
         with contextlib.redirect_stdout(sys.stderr):
-            got = adapter(case.system)(case)
-        row["outputs"] = case.compare(got)
+            runner = adapter(case.system)
+            got = runner(case)
+        # Cases whose stored values are one of many answers are compared by what is unique about them.
+        row["outputs"] = getattr(runner, "compare", Case.compare)(case, got)
         wrong = [f"{name}: {o['reason']}" for name, o in row["outputs"].items() if not o["ok"]]
         row |= {"status": "fail" if wrong else "pass", "reason": "; ".join(wrong)}
     except Unsupported as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,17 @@ def endmembers(
     method: Annotated[
         str, typer.Option("--method", "-m", help="Method; see `torchspectral methods unmixing`.")
     ] = "vca",
+    polygons: Annotated[
+        Path | None,
+        typer.Option("--polygons", help="Polygons, points or a class raster: one endmember a class, the mean of it."),
+    ] = None,
+    field: Annotated[str | None, typer.Option("--field", help="Column of the polygons that holds the classes.")] = None,
+    ignore: Annotated[
+        str | None, typer.Option("--ignore", help="Wavelength regions [nm] to leave out: 0,440,1310,1490.")
+    ] = None,
+    names_from: Annotated[
+        Path | None, typer.Option("--names-from", help="Library whose names the endmembers take (none is bundled).")
+    ] = None,
     settings: Settings = None,
     bands: Bands = "good",
     bbox: Bbox = None,
@@ -39,31 +51,41 @@ def endmembers(
 ) -> None:
     """Extract endmembers and write them as an ENVI library (.sli) or CSV.
 
+    -k auto counts signal dimensions and reports what HySime, HFC, NWHFC and the elbow say: upper bounds on real scenes.
+
     Example: torchspectral endmembers scene.tif -k 5 -o endmembers.csv
     """
     from torchspectral import registry
     from torchspectral.cli.show import print_result, progress_bar
     from torchspectral.cli.verb import as_target, prepare, refuse_input_as_output, remember
     from torchspectral.errors import BadSettings
+    from torchspectral.io.labels import read_labels
+    from torchspectral.io.libraries import read_library
     from torchspectral.settings import parse_pairs
     from torchspectral.unmixing.base import endmembers as run
+    from torchspectral.unmixing.libraries import parse_regions
 
     if k != "auto" and not k.isdigit():
         raise BadSettings(f'got -k {k!r}, expected a whole number or "auto"')
     values = parse_pairs(settings or [])
     count = values.pop("k", "auto") if k == "auto" else int(k)
     engine = Engine(bands=bands, bbox=bbox, mask=mask, seed=seed, overwrite=overwrite)
-    refuse_input_as_output(output, [scene])
-    registry.load_target(registry.card("unmixing", method).target)
+    given = {role: path for role, path in (("polygons", polygons), ("names_from", names_from)) if path}
+    refuse_input_as_output(output, [scene, *given.values()])
+    registry.load_target(registry.card("unmixing", "polygons" if polygons else method).target)
+    cube = prepare(scene, engine)
     with progress_bar(scene.name) as progress:
         result = run(
-            prepare(scene, engine),
+            cube,
             count,
             method=method,
+            labels=read_labels(polygons, like=cube, field=field) if polygons else None,
+            ignore=parse_regions(ignore),
+            names_from=read_library(names_from) if names_from else None,
             settings=values,
             out=as_target(output),
             progress=progress,
             **engine.as_options(),
         )
-    remember(result, {"cube": scene}, engine)
+    remember(result, {"cube": scene, **given}, engine)
     print_result(result, as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torchspectral.cli.options import Engine, Json, Method, Out, Scenes, Settings, SkipExisting, with_engine
+from torchspectral.cli.options import Engine, Json, Method, Out, Scenes, Settings, SkipExisting, Weights, with_engine
 
 
 @with_engine
@@ -22,7 +22,28 @@ def unmix(
         Path | None,
         typer.Option("--library", "--endmembers", help="Spectra (.sli or CSV) in place of extracted ones."),
     ] = None,
+    class_column: Annotated[
+        str | None,
+        typer.Option("--class-column", help="Column of the library's table that names classes, for sma and mesma."),
+    ] = None,
+    resample_library: Annotated[
+        str | None,
+        typer.Option("--resample-library", help="Bring the library to the scene's bands: srf, gaussian or linear."),
+    ] = None,
+    drop_uncovered: Annotated[
+        bool, typer.Option("--drop-uncovered", help="Leave out bands that the library does not cover.")
+    ] = False,
+    uncertainty: Annotated[
+        Path | None, typer.Option("--uncertainty", help="Uncertainty of the scene, for Monte-Carlo draws.")
+    ] = None,
+    ignore: Annotated[
+        str | None, typer.Option("--ignore", help="Wavelength regions [nm] to leave out: 0,440,1310,1490.")
+    ] = None,
+    names_from: Annotated[
+        Path | None, typer.Option("--names-from", help="Library whose names the endmembers take (none is bundled).")
+    ] = None,
     method: Method = "vca-fcls",
+    weights: Weights = None,
     skip_existing: SkipExisting = False,
     as_json: Json = False,
 ) -> None:
@@ -31,15 +52,37 @@ def unmix(
     Example: torchspectral unmix scene.tif -k 5 -o unmixed/
     """
     from torchspectral.cli.verb import run_verb
+    from torchspectral.io import open_product
     from torchspectral.io.libraries import read_library
     from torchspectral.settings import parse_pairs
     from torchspectral.unmixing.base import DEFAULT
     from torchspectral.unmixing.base import unmix as run
+    from torchspectral.unmixing.libraries import parse_regions, with_classes
 
-    spectra = read_library(library) if library else None
+    spectra = with_classes(library, class_column) if library else None
+    named = read_library(names_from) if names_from else None
+    regions = parse_regions(ignore)
 
     def call(cube, **options):  # type: ignore[no-untyped-def]
-        return run(cube, k, method=method, library=spectra, settings=parse_pairs(settings or []), **options)
+        doubt = open_product(uncertainty) if uncertainty else None
+        if doubt is not None and engine.bbox is not None:
+            from torchspectral.geo import crop
+
+            doubt = crop(doubt, engine.bbox)
+        return run(
+            cube,
+            k,
+            method=method,
+            library=spectra,
+            uncertainty=doubt,
+            resampling=resample_library,  # type: ignore[arg-type]
+            uncovered="drop" if drop_uncovered else "refuse",
+            ignore=regions,
+            names_from=named,
+            weights=weights,
+            settings=parse_pairs(settings or []),
+            **options,
+        )
 
     run_verb(
         "unmixing",
@@ -50,6 +93,7 @@ def unmix(
         call,
         as_json=as_json,
         skip_existing=skip_existing,
-        inputs={"library": library},
+        inputs={"library": library, "uncertainty": uncertainty, "names_from": names_from},
         suffix="",
+        weights=weights,
     )

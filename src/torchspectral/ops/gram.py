@@ -5,6 +5,7 @@ A scene of any size is reduced to a bands x bands matrix, in float64; what follo
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 CHUNK = 16_384
@@ -68,6 +69,15 @@ def eigh_descending(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Eigenvalues (largest first) and sign-fixed eigenvectors (columns) of a symmetric matrix."""
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     return values.flip(0), fix_signs(vectors.flip(1))
+
+
+def lapack_axes(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues (largest first) and eigenvectors (columns) of a symmetric matrix, with the signs of LAPACK's SVD.
+
+    Published codes that draw random directions in singular vectors inherit those signs: this gives their draws.
+    """
+    left, values, _ = np.linalg.svd(((matrix + matrix.T) / 2).cpu().numpy())
+    return torch.from_numpy(values), torch.from_numpy(left)
 
 
 def rank_of(values: torch.Tensor, relative: float = 1e-10) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from torchspectral.errors import BadInput
-from torchspectral.ops.gram import CHUNK, covariance, eigh_descending, gram_sums, rank_of
+from torchspectral.ops.gram import CHUNK, covariance, eigh_descending, gram_sums, lapack_axes, rank_of
 
 DIMMEST = 1e-3
 """Pixels whose projection on the mean direction is below this share of the mean's are left out: dividing by it would
@@ -144,12 +144,12 @@ def vca_projection(n: int, total: torch.Tensor, cross: torch.Tensor, k: int, snr
     found = estimate_snr(n, total, cross, k) if snr is None else float(snr)
     high = not found < 15.0 + 10.0 * np.log10(k)
     if high:
-        values, vectors = eigh_descending(cross / n)
+        values, vectors = lapack_axes(cross / n)
         high = rank_of(values, 1e-12) >= k  # k = bands + 1, or a flat through the origin, has no projective form
     if high:
         axes = vectors[:, :k]
         return VcaProjection(k, found, True, axes, torch.zeros_like(mean), axes.T @ mean)
-    _, vectors = eigh_descending(spread)
+    _, vectors = lapack_axes(spread)
     return VcaProjection(k, found, False, vectors[:, : k - 1], mean, mean.new_zeros(k))
 
 

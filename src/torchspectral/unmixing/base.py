@@ -6,7 +6,7 @@ residual in the cube's units). Linear mixing model: Y = M A + noise, with A >= 0
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,22 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.cube import check_cube
+from torchspectral.engine.method import Method
+from torchspectral.engine.running import Review, RunOptions
 from torchspectral.errors import BadInput, BadSettings, OutputExists
 from torchspectral.log import Progress, no_progress
-from torchspectral.result import Result
+from torchspectral.result import Report, Result
+from torchspectral.settings import Settings
+from torchspectral.unmixing.libraries import (
+    Resampling,
+    as_regions,
+    check_coverage,
+    check_library,
+    chosen_bands,
+    lies_on,
+    on_bands,
+)
+from torchspectral.unmixing.naming import NamedFit, Naming
 
 ROOM = "unmixing"
 DEFAULT = "vca-fcls"
@@ -28,8 +41,14 @@ def unmix(
     *,
     method: str = DEFAULT,
     library: xr.DataArray | None = None,
+    uncertainty: xr.DataArray | None = None,
+    resampling: Resampling | None = None,
+    uncovered: Literal["refuse", "drop"] = "refuse",
+    ignore: Sequence[tuple[float, float]] = (),
+    names_from: xr.DataArray | None = None,
     settings: Mapping[str, Any] | None = None,
     state: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
     out: Path | str | None = None,
     progress: Progress = no_progress,
     **options: Any,
@@ -45,12 +64,26 @@ def unmix(
     method : str
         A card of the room, see ``methods("unmixing")``.
     library : DataArray, dims (spectrum, band), optional
-        Endmembers in place of extracted ones, in the cube's units; the default method is then "fcls". With
-        ``resample=True`` they are brought to the cube's bands by spectral response, else they must lie on them.
+        Spectra in place of extracted endmembers, in the cube's units; the default method is then "fcls". A coordinate
+        ``class`` on ``spectrum`` tells sma and mesma which spectra belong together.
+    uncertainty : DataArray, dims (band, y, x), optional
+        Of the cube, in its units, for the Monte-Carlo draws of sma and mesma.
+    resampling : {"srf", "gaussian", "linear"}, optional
+        Bring the library to the cube's bands. By default it must lie on them, but for sma and mesma, which interpolate
+        as the published tool does, and for ``resample=True``, which means "srf".
+    uncovered : {"refuse", "drop"}
+        What becomes of bands that the library does not cover.
+    ignore : sequence of (float, float)
+        Wavelength regions [nm] that are left out.
+    names_from : DataArray, dims (spectrum, band), optional
+        Spectra whose names the endmembers take where they are near by angle; see `naming`. None is bundled.
     settings : mapping, optional
         Fields of the method's settings.
     state : mapping, optional
         What an earlier fit found (``endmembers``, ``endmember_names``); the scene is then not fitted.
+    weights : str or path, optional
+        Of a network, in its authors' layout or as saved here: a file, or a name of the store. Networks that read the
+        image are then not trained; those that draw it out of noise start from them.
     out : path, optional
         File for the abundances, or folder (existing, or a name that ends in "/") for all values.
     progress : callable
@@ -61,7 +94,7 @@ def unmix(
     Returns
     -------
     Result
-        ``abundances`` (layers), ``rmse`` (layer), ``endmembers`` (spectra).
+        ``abundances`` (layers), ``rmse`` (layer), ``endmembers`` (spectra), and what else the method returns.
 
     Raises
     ------
@@ -75,21 +108,48 @@ def unmix(
     """
     if library is not None and method == DEFAULT:
         method = "fcls"
+    if uncovered not in ("refuse", "drop"):
+        raise BadSettings(f"got uncovered={uncovered!r}, expected refuse or drop")
     values = dict(settings or {})
+    inputs: dict[str, Any] = {"cube": check_cube(cube)}
+    fields = settings_of(method).model_fields
     if k is not None:
-        if library is not None:
+        if library is not None and "k" not in fields:
             raise BadSettings(f"got k={k} and a library, expected one of them: its spectra are the endmembers")
         if values.get("k", k) != k:
             raise BadSettings(f"got k={k} and the setting k={values['k']}, expected one of them")
         values["k"] = k
-    inputs = {"cube": check_cube(cube)}
     if library is not None:
-        inputs["library"] = check_library(library)
-        if options.get("resample"):
-            from torchspectral.spectra import resample
+        library = check_library(library)
+        if "classes" in fields and "classes" not in values and "class" in library.coords:
+            values["classes"] = tuple(str(c) for c in library["class"].values)
+    if uncertainty is not None:
+        inputs["uncertainty"] = check_cube(uncertainty, what="uncertainty")
+    known: Any = check_state(state) if state is not None else None
+    resampled: list[str] = []
+    if weights is not None:
+        from torchspectral.unmixing.networks.from_weights import weights_for
 
-            inputs["library"] = resample(inputs["library"], inputs["cube"])
-    return run_method(method, inputs, values, state, out, progress, options)
+        if state is not None:
+            raise BadSettings("got weights and a state, expected one of them")
+        known, inputs["cube"], values, resampled = weights_for(method, weights, inputs["cube"], values, options)
+    made = _create(method, values)
+    regions = [*as_regions(ignore), *getattr(made.settings, "ignore", ())]
+    options = dict(options)
+    if library is not None:
+        if resampling is None and options.get("resample"):
+            resampling = "srf"
+        if resampling is None and "ignore" in fields and not lies_on(library, inputs["cube"]):
+            resampling = "linear"
+        inputs["library"] = on_bands(library, inputs["cube"], resampling)
+    if regions or library is not None:
+        asked = RunOptions.make(options).bands
+        wanted = chosen_bands(inputs["cube"], asked, regions)
+        if library is not None:
+            wanted = check_coverage(inputs["library"], inputs["cube"], wanted, drop=uncovered == "drop")
+        if not np.array_equal(wanted, chosen_bands(inputs["cube"], asked, ())):
+            options["bands"] = wanted.tolist()
+    return _run(made, inputs, known, out, progress, options, names_from, resampled)
 
 
 def endmembers(
@@ -97,6 +157,9 @@ def endmembers(
     k: int | Literal["auto"] = "auto",
     *,
     method: str = "vca",
+    labels: xr.DataArray | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+    names_from: xr.DataArray | None = None,
     settings: Mapping[str, Any] | None = None,
     out: Path | str | None = None,
     progress: Progress = no_progress,
@@ -106,44 +169,54 @@ def endmembers(
 
     Parameters
     ----------
-    cube, settings, out, progress, **options
+    cube, ignore, names_from, settings, out, progress, **options
         As for `unmix`.
     k : int or "auto"
         How many; "auto" counts signal dimensions by HySime, an upper bound on real scenes.
     method : str
-        "vca".
+        "vca", "n-findr", "sivm", "atgp", "ppi", "sisal".
+    labels : DataArray of integers, dims (y, x) or (layer, y, x), optional
+        Polygons drawn on the cube (`io.labels.read_labels`): one endmember a class, the mean of its pixels. Takes the
+        place of `k` and `method`.
 
     Returns
     -------
     Result
-        ``endmembers`` (spectra); the report's figures say where each was found.
+        ``endmembers`` (spectra); the report's figures say where each was found and what the estimators counted.
 
     Raises
     ------
     BadSettings, UnknownName, BadInput
     """
-    values = {**(settings or {}), "k": k}
-    return run_method(method, {"cube": check_cube(cube)}, values, None, out, progress, options)
+    inputs: dict[str, Any] = {"cube": check_cube(cube)}
+    values = dict(settings or {})
+    if labels is not None:
+        if k != "auto" or method not in ("vca", "polygons"):
+            raise BadSettings("got labels and k or a method, expected labels alone: each class is an endmember")
+        method, inputs["labels"] = "polygons", labels
+    elif method != "polygons":
+        values["k"] = k
+    made = _create(method, values)
+    regions = as_regions(ignore)
+    if regions:
+        options = dict(options)
+        options["bands"] = chosen_bands(inputs["cube"], RunOptions.make(options).bands, regions).tolist()
+    return _run(made, inputs, None, out, progress, options, names_from)
 
 
-def check_library(library: Any) -> xr.DataArray:
-    """Return a library if it is spectra with finite values.
+def settings_of(method: str) -> type[Settings]:
+    """Settings class of a method of this room."""
+    from torchspectral import registry
 
-    Raises
-    ------
-    BadInput
-        Not spectra, empty, or a spectrum without any finite value.
-    """
-    if not isinstance(library, xr.DataArray) or library.dims != ("spectrum", "band"):
-        got = getattr(library, "dims", type(library).__name__)
-        raise BadInput(f"got {got} as library, expected a DataArray with dims (spectrum, band): see make_spectra")
-    if 0 in library.shape:
-        raise BadInput(f"got a library of shape {library.shape}, expected at least one spectrum and one band")
-    empty = ~np.isfinite(np.asarray(library.values, dtype=np.float64)).any(axis=1)
-    if empty.any():
-        names = ", ".join(str(n) for n in np.asarray(library["spectrum"])[empty][:3])
-        raise BadInput(f"{int(empty.sum())} spectra of the library have no values ({names}): drop them")
-    return library
+    found: type[Settings] = registry.load_target(registry.card(ROOM, method).target).Settings
+    return found
+
+
+def _create(method: str, values: Mapping[str, Any]) -> Method:
+    from torchspectral import registry
+
+    made: Method = registry.create(ROOM, method, dict(values))
+    return made
 
 
 def run_method(
@@ -156,17 +229,37 @@ def run_method(
     options: Mapping[str, Any],
 ) -> Result:
     """Build a method of this room and run it."""
-    from torchspectral import registry
-    from torchspectral.engine import RunOptions, run
-
-    made = registry.create(ROOM, method, dict(settings))
     known = check_state(state) if state is not None else None
+    return _run(_create(method, settings), inputs, known, out, progress, options, None)
+
+
+def _run(
+    made: Method,
+    inputs: dict[str, Any],
+    known: Any,
+    out: Path | str | None,
+    progress: Progress,
+    options: Mapping[str, Any],
+    names_from: xr.DataArray | None,
+    resampled: Sequence[str] = (),
+) -> Result:
+    from torchspectral.engine import run
+
     chosen = RunOptions.make(options)
     again = chosen.overwrite or chosen.resume
     beside = Path(str(out)) / "endmembers.csv" if out is not None and not isinstance(out, Mapping) else None
     if beside is not None and beside.exists() and not again:
         raise OutputExists(f"{beside} exists: overwrite=True (--overwrite) replaces it, or choose another name")
-    result = run(made, inputs, out=out, options=chosen, state=known, progress=progress)
+    naming = None if names_from is None else Naming.of(check_library(names_from))
+    if naming is not None:
+        made.fit = NamedFit(made, naming)  # type: ignore[method-assign]
+
+    def tell(values: Mapping[str, Any], report: Report) -> None:
+        report.resampled += resampled
+        if naming is not None and naming.found:
+            report.figures["names"] = naming.found
+
+    result = run(made, inputs, out=out, options=chosen, state=known, progress=progress, review=Review(tell))
     library = Path(result.paths.get("endmembers", ""))
     if library.suffix == ".sli":
         from torchspectral.io import save
@@ -188,7 +281,7 @@ def check_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """
     import torch
 
-    from torchspectral.unmixing.vca_fcls import endmember_names
+    from torchspectral.unmixing.geometric.base import endmember_names
 
     if not isinstance(state, Mapping) or "endmembers" not in state:
         got = f"a state with {', '.join(map(str, state)) or 'nothing'}" if isinstance(state, Mapping) else type(state)

@@ -6,28 +6,31 @@ import math
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from torchspectral.engine.method import (
     BandRule,
-    Gram,
     Input,
     Method,
     Output,
-    SceneInfo,
     Scope,
     Size,
     Source,
     State,
     Tile,
 )
-from torchspectral.errors import BadInput, BadSettings, BandMismatch
+from torchspectral.errors import BadSettings, BandMismatch
 from torchspectral.ops.fcls import AbundanceSolver, Constraint
-from torchspectral.ops.noise import hfc, hysime
 from torchspectral.ops.vca import Extreme, VcaDraws, VcaProjection, find_extreme, vca_projection
 from torchspectral.settings import Settings, setting
+from torchspectral.unmixing.counting import UPPER_BOUND, check_sums, choose_k
+from torchspectral.unmixing.geometric.base import ENDMEMBERS, endmember_names
+from torchspectral.unmixing.library import bundles
+from torchspectral.unmixing.library.base import library_state
+from torchspectral.unmixing.picking import collect, core_index, farther, spectra_at
 
-ENDMEMBERS = Output("endmembers", kind="spectra", names="=endmember_names", undo_scale=True, from_state=True)
+__all__ = ["ENDMEMBERS", "Fcls", "Vca", "VcaFcls", "VcaSettings", "endmember_names", "find_endmembers"]
 
 
 class VcaSettings(Settings):
@@ -54,6 +57,13 @@ class VcaFclsSettings(VcaSettings):
 
 class FclsSettings(Settings):
     """Abundances of given endmembers."""
+
+    normalisation: bundles.Normalisation = setting(
+        "none",
+        "of spectra and pixels: none, l2, brightness (root mean square outside the water bands) or a wavelength [nm]; "
+        "the residual stays in the cube's units",
+    )
+    shade: bool = setting(False, "a spectrum of zeros is one of the endmembers")
 
     constraint: Constraint = setting(
         "fcls", "fcls: non-negative, sum to one; scls: sum to one; nnls: non-negative; ucls: neither"
@@ -112,11 +122,9 @@ class Vca(Method):
 
     def figures(self, state: State) -> dict[str, Any]:
         """Endmembers found, where, and how."""
-        return {
-            key: state[key]
-            for key in ("k", "counts", "snr", "projection", "pixels")
-            if state.get(key) not in (None, {})
-        }
+        told = ("k", "counts", "snr", "projection", "pixels")
+        said = {key: state[key] for key in told if state.get(key) not in (None, {})}
+        return said | ({"warnings": [UPPER_BOUND]} if state.get("counts") else {})
 
 
 class _Abundances(Method):
@@ -191,28 +199,33 @@ class Fcls(_Abundances):
     inputs = (Input("cube"), Input("library", kind="spectra", optional=True))
     scope = Scope.PIXEL
 
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        if self.settings.shade and self.settings.normalisation != "none":
+            raise BadSettings("got shade=True with a normalisation, which removes shade: set normalisation=none")
+
     def fit(self, source: Source, seed: int, state: State | None) -> State:
         """Put the library's spectra into the state; the scene's pixels are not looked at."""
-        if state is not None and "endmembers" in state:
-            return state
-        tile = next(iter(source.tiles()))
-        if "library" not in tile:
-            raise BadInput(
-                'got neither a library nor a state with "endmembers", expected the spectra to unmix with: pass '
-                "library=, or use vca-fcls"
-            )
-        spectra = tile["library"].to("cpu", torch.float64)
-        return {"endmembers": spectra, "endmember_names": _library_names(source.info, len(spectra))}
+        found = dict(library_state(source, state))
+        found["wavelength"] = torch.from_numpy(np.asarray(source.info.wavelength, dtype=np.float64))
+        if self.settings.shade:
+            found["endmembers"] = torch.cat([found["endmembers"], torch.zeros_like(found["endmembers"][:1])])
+            found["endmember_names"] = [*found["endmember_names"], "shade"]
+        return found
 
-
-def _library_names(info: SceneInfo, count: int) -> list[str]:
-    names = list(info.names.get("library", ()))
-    return [str(n) for n in names] if len(names) == count else endmember_names(count)
-
-
-def endmember_names(k: int) -> list[str]:
-    """The names that extracted endmembers get, in the order of extraction."""
-    return [f"endmember {i}" for i in range(1, k + 1)]
+    def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
+        """As of every least squares; spectra and pixels are divided by their sizes first where that was asked for."""
+        rule = self.settings.normalisation
+        if rule == "none":
+            return super().apply(tile, state)
+        cube = tile["cube"]
+        wavelength = state["wavelength"].cpu().numpy() if "wavelength" in state else tile.info.wavelength
+        spectra = state["endmembers"].to(cube.device, torch.float64)
+        spectra = spectra / bundles.sizes(spectra.T, rule, wavelength)[:, None]
+        gauge = bundles.sizes(cube.movedim(1, 0).reshape(cube.shape[1], -1), rule, wavelength)
+        gauge = gauge.reshape(cube.shape[0], 1, *cube.shape[2:])
+        out = _unmix_tile(cube / gauge, self._solver_for(spectra, cube.shape[1]))
+        return {**out, "rmse": out["rmse"] * gauge}
 
 
 def find_endmembers(source: Source, seed: int, settings: VcaSettings) -> State:
@@ -225,8 +238,8 @@ def find_endmembers(source: Source, seed: int, settings: VcaSettings) -> State:
     """
     gram = source.gram()
     n, total, cross = gram.n, gram.total.cpu(), gram.cross.cpu()
-    _check(gram)
-    k, counts = _count(n, total, cross, settings)
+    check_sums(gram)
+    k, counts = choose_k(settings.k, settings.most, n, total, cross)
     projection = vca_projection(n, total, cross, k, settings.snr)
     if not projection.high_snr:
         height = source.reduce(partial(_largest_norm, projection=projection), max)
@@ -250,88 +263,31 @@ def find_endmembers(source: Source, seed: int, settings: VcaSettings) -> State:
     }
 
 
-def _check(gram: Gram) -> None:
-    if gram.n < 2:
-        raise BadInput(f"got {gram.n} valid pixels, expected at least 2 to find endmembers: check the mask and nodata")
-    if not math.isfinite(gram.peak) or not bool(torch.isfinite(gram.cross).all()):
-        raise BadInput("got pixels with infinite values, expected finite ones or nodata: mask them first")
-    if not bool((gram.cross.diagonal() > 0).any()):
-        raise BadInput("all valid pixels are zero, expected spectra")
-
-
-def _count(
-    n: int, total: torch.Tensor, cross: torch.Tensor, settings: VcaSettings
-) -> tuple[int, dict[str, int | list[int]]]:
-    """Endmembers to find, and what the estimators said: HFC and NWHFC at false alarms of 1e-3, 1e-4, 1e-5."""
-    if settings.k != "auto":
-        return int(settings.k), {}
-    found = hysime(n, cross)
-    counts: dict[str, int | list[int]] = {
-        "hysime": found.k,
-        "hfc": list(hfc(n, total, cross)),
-        "nwhfc": list(hfc(n, total, cross, noise=found.noise)),
-    }
-    return min(max(found.k, 2), settings.most, cross.shape[0]), counts
-
-
-def _core_index(tile: Tile) -> torch.Tensor:
-    """Row-major scene index of each valid core pixel."""
-    keep = tile.core(tile.valid)[0, 0]
-    inner, cols = tile.inner, tile.info.shape[1]
-    rows = torch.arange(inner.row, inner.row + inner.height, device=keep.device)
-    columns = torch.arange(inner.col, inner.col + inner.width, device=keep.device)
-    return (rows[:, None] * cols + columns[None, :])[keep]
-
-
 def _largest_norm(tile: Tile, projection: VcaProjection) -> float:
     return projection.largest_norm(tile.core_pixels("cube"))
 
 
-def _project(tile: Tile, projection: VcaProjection) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return [(projection.coordinates(tile.core_pixels("cube")).cpu(), _core_index(tile).cpu())]
-
-
 def _farthest(tile: Tile, projection: VcaProjection, direction: torch.Tensor) -> Extreme | None:
     pixels = tile.core_pixels("cube")
-    return find_extreme(projection.coordinates(pixels), direction, _core_index(tile), pixels)
-
-
-def _farther(one: Extreme | None, other: Extreme | None) -> Extreme | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return one.farther(other)
-
-
-def _pick(tile: Tile, wanted: tuple[int, ...]) -> dict[int, torch.Tensor]:
-    index, pixels = _core_index(tile).cpu(), tile.core_pixels("cube")
-    return {w: pixels[:, int(at)].to("cpu", torch.float64) for w in wanted for at in (index == w).nonzero()[:, 0]}
+    return find_extreme(projection.coordinates(pixels), direction, core_index(tile), pixels)
 
 
 def _draw_from_kept(source: Source, projection: VcaProjection, seed: int) -> list[Extreme]:
-    parts = source.reduce(partial(_project, projection=projection), _joined)
-    coordinates = torch.cat([c for c, _ in parts], dim=1)
-    index = torch.cat([i for _, i in parts])
+    coordinates, index = collect(source, projection.coordinates)
     draws = VcaDraws(projection.k, seed)
     for _ in range(projection.k):
         draws.accept(find_extreme(coordinates, draws.direction(), index))
-    wanted = tuple(sorted({e.index for e in draws.found}))
-    spectra = source.reduce(partial(_pick, wanted=wanted), _united)
-    return [Extreme(e.score, e.index, e.coordinates, spectra[e.index]) for e in draws.found]
+    spectra = spectra_at(source, [e.index for e in draws.found])
+    return [
+        Extreme(e.score, e.index, e.coordinates, spectrum) for e, spectrum in zip(draws.found, spectra, strict=True)
+    ]
 
 
 def _draw_by_passes(source: Source, projection: VcaProjection, seed: int) -> list[Extreme]:
     draws = VcaDraws(projection.k, seed)
     for _ in range(projection.k):
-        draws.accept(source.reduce(partial(_farthest, projection=projection, direction=draws.direction()), _farther))
+        draws.accept(source.reduce(partial(_farthest, projection=projection, direction=draws.direction()), farther))
     return draws.found
-
-
-def _joined(one: list[Any], other: list[Any]) -> list[Any]:
-    return [*one, *other]
-
-
-def _united(one: dict[int, torch.Tensor], other: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
-    return {**one, **other}
 
 
 def _unmix_tile(cube: torch.Tensor, solver: AbundanceSolver) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """Unmixing: vertex component analysis, fully constrained abundances, scores."""
 
 import unmixing_networks
+import unmixing_peers
 import unmixing_problem
 from parity_case import Unsupported
 
@@ -14,6 +15,8 @@ def run(case):
     system = case.name.rpartition("_")[0]
     if system in unmixing_networks.SYSTEMS:
         return unmixing_networks.run(case, system)
+    if system in unmixing_peers.SYSTEMS:
+        return unmixing_peers.run(system, case)
     if system not in ("vca", "fcls", "metrics"):
         raise Unsupported(f"{system} is not built")
     pixels, spectra, shares = unmixing_problem.make(case.params["problem"])
@@ -31,3 +34,6 @@ def run(case):
         "MSEdist": scoring.abundance_distances(a, shares),
         "SADmatrix": scoring.angle_matrix(e, spectra),
     }
+
+
+run.compare = unmixing_peers.compare

@@ -1,0 +1,1 @@
+"""Abundances from a library: sparse regression, archetypes of it, and mixtures of bundles (MESMA)."""
