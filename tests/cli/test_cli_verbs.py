@@ -87,7 +87,10 @@ def _samples(folder: Path) -> None:
     ts.save(moved, folder / "reference.tif")
 
 
-SLOW_EXAMPLES = {"demo", "train", "weights add"}  # each has a test of its own
+# Each has a test of its own.
+SLOW_EXAMPLES = {
+    "demo", "train", "weights add", "calibrate interferometer", "calibrate gain", "calibrate reflectance",
+}  # fmt: skip
 
 
 def test_every_example_works_when_pasted(

@@ -7,7 +7,16 @@ from typing import Any
 from torchspectral.lazy import lookup
 
 # Public name -> module of this package.
-_PUBLIC: dict[str, str] = {}
+_PUBLIC: dict[str, str] = {
+    "calibrate_gain": "gain.calibrating",
+    "apply_gains": "gain.applying",
+    "Gains": "gain.gains",
+    "read_gains": "gain.files",
+    "write_gains": "gain.files",
+    "SelfCal": "gain.self_cal",
+    "blind_deconvolution": "gain.deconvolution",
+    "calibrate_reflectance": "reflectance",
+}
 
 __all__ = sorted(_PUBLIC)
 

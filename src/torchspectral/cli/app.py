@@ -29,6 +29,8 @@ VERBS = {
     "superres": "superres",
     "unmix": "unmix",
     "endmembers": "endmembers",
+    "calibrate": "calibrate",
+    "reconstruct": "reconstruct",
     "classify": "classify",
     "train": "train",
     "bench": "bench",
