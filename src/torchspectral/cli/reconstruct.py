@@ -39,7 +39,7 @@ def reconstruct(
             show_default=False,
         ),
     ],
-    method: Method = "ridge",
+    method: Method = "phillips-twomey",
     wavelengths: Annotated[
         str | None,
         typer.Option("--wavelengths", help="Of the spectra [nm]: FIRST:LAST:COUNT, or a text or .npy file of them."),

@@ -38,6 +38,7 @@ _PUBLIC = {
     "default_wavelengths": "forward",
     "reconstruct": "reconstruction",
     "invert": "inversion",
+    "inversion_settings": "inversion",
     "choose_strength": "strength",
 }
 

@@ -95,13 +95,10 @@ def _targets(out: str | Path | None, pictures: bool) -> dict[str, Path]:
         return {}
     device = Path(out)
     single = device.suffix.lower() == ".json"
-    beside = {"table": ".csv", "overview": ".png", "fits": ".fits.png"}
-    if not pictures:
-        beside = {"table": ".csv"}
-    places = {
-        name: device.with_suffix(suffix) if single else device / f"{name}{Path(suffix).suffix}"
-        for name, suffix in beside.items()
-    }
+    beside = {"table": (".csv", "table.csv")}
+    if pictures:
+        beside |= {"overview": (".png", "overview.png"), "fits": (".fits.png", "fits.png")}
+    places = {name: device.with_suffix(s) if single else device / file for name, (s, file) in beside.items()}
     return {"device": device, **places}
 
 

@@ -14,8 +14,9 @@ from torchspectral.errors import BadCube, BadInput, BadSettings, MissingMetadata
 from torchspectral.geo import place
 
 Response = Literal["relative", "absolute"]
-MOST_RINGS = 24
-"""Directions that are told apart across a field of view; between the mean angles of two the phase changes little."""
+PHASE_ERROR = 0.05
+"""Largest error of a phase [rad] by which pixels may share the matrix of one direction."""
+MOST_RINGS = 256
 
 
 def wavenumbers_of(wavelength: np.ndarray) -> np.ndarray:
@@ -104,12 +105,21 @@ def default_wavelengths(device: Characterization) -> np.ndarray:
     return np.asarray(1000 / np.linspace(high, low, count))
 
 
-def ring_cosines(field_of_view: float) -> np.ndarray:
-    """Cosines that stand for the directions of a sub-image, from the axis outwards; 1 where all look along the axis."""
+def ring_cosines(field_of_view: float, phase: float) -> np.ndarray:
+    """Cosines that stand for the directions of a sub-image, from the axis outwards; 1 where all look along the axis.
+
+    Parameters
+    ----------
+    field_of_view : float
+        Angle at the corner [deg].
+    phase : float
+        Largest phase on the axis [rad].
+    """
     if not field_of_view:
         return np.ones(1)
-    edge = np.cos(np.deg2rad(field_of_view))
-    return np.asarray(1 - (1 - edge) * np.linspace(0, 1, MOST_RINGS))
+    depth = 1 - np.cos(np.deg2rad(field_of_view))
+    count = int(np.clip(1 + np.ceil(phase * depth / (2 * PHASE_ERROR)), 2, MOST_RINGS))
+    return np.asarray(1 - depth * np.linspace(0, 1, count))
 
 
 def nearest_ring(cosines: np.ndarray, rings: np.ndarray) -> np.ndarray:

@@ -49,6 +49,14 @@ class RidgeSettings(Settings):
     non_negative: bool = setting(False, "under x >= 0, exact")
 
 
+class TwomeySettings(Settings):
+    """Smoothest spectrum that fits: min ||T x - y||^2 + lambda^2 ||D x||^2."""
+
+    regularisation: float | Choice = setting("gcv", "lambda, in units of T; or how to choose it")
+    order: int = setting(2, "of the differences D that are kept small", ge=1, le=4)
+    non_negative: bool = setting(False, "under x >= 0, exact")
+
+
 class LorisVerhoevenSettings(Settings):
     """Sparse reconstruction: min ||T x - y||^2 / 2 + lambda ||L x||_1."""
 
@@ -123,19 +131,27 @@ class Ridge(Linear):
 
     def __init__(self, matrix: torch.Tensor, regularisation: float) -> None:
         super().__init__(matrix)
-        if not 0 < regularisation < math.inf:
-            raise BadSettings(f"got regularisation={regularisation:g}, expected above 0 (pinv has none)")
+        _check_above_zero(regularisation)
         u, s, vh = torch.linalg.svd(self.matrix, full_matrices=False)
         self.inverse = (vh.T * (s / (s**2 + regularisation**2))) @ u.T
 
 
-class NonNegative(Solver):
-    """Minimise ||T x - y||^2 + lambda^2 ||x||^2 over x >= 0, exact."""
+class Twomey(Linear):
+    """(T^T T + lambda^2 D^T D)^-1 T^T."""
 
-    def __init__(self, matrix: torch.Tensor, regularisation: float = 0.0) -> None:
+    def __init__(self, matrix: torch.Tensor, regularisation: float, order: int) -> None:
         super().__init__(matrix)
-        eye = torch.eye(self.matrix.shape[1], dtype=torch.float64, device=self.matrix.device)
-        self.gram = self.matrix.T @ self.matrix + regularisation**2 * eye
+        _check_above_zero(regularisation)
+        gram = self.matrix.T @ self.matrix + regularisation**2 * roughness(self.matrix, order)
+        self.inverse = torch.linalg.pinv(gram, hermitian=True) @ self.matrix.T
+
+
+class NonNegative(Solver):
+    """Minimise ||T x - y||^2 + lambda^2 ||D x||^2 over x >= 0, exact; D is the identity for order 0."""
+
+    def __init__(self, matrix: torch.Tensor, regularisation: float = 0.0, order: int = 0) -> None:
+        super().__init__(matrix)
+        self.gram = self.matrix.T @ self.matrix + regularisation**2 * roughness(self.matrix, order)
 
     def solve(self, y: torch.Tensor) -> torch.Tensor:
         """An active set for each pixel."""
@@ -306,6 +322,7 @@ METHODS: dict[str, type[Settings]] = {
     "pinv": PinvSettings,
     "tsvd": TsvdSettings,
     "ridge": RidgeSettings,
+    "phillips-twomey": TwomeySettings,
     "loris-verhoeven": LorisVerhoevenSettings,
 }
 
@@ -348,6 +365,10 @@ def make_solver(
         return Tsvd(matrix, float(value))
     if method == "ridge":
         return NonNegative(matrix, float(value)) if settings.non_negative else Ridge(matrix, float(value))
+    if method == "phillips-twomey":
+        if settings.non_negative:
+            return NonNegative(matrix, float(value), settings.order)
+        return Twomey(matrix, float(value), settings.order)
     return LorisVerhoeven(matrix, float(value), settings)
 
 
@@ -368,7 +389,7 @@ def invert(
     interferogram : array_like, shape (I,) or (I, n)
     matrix : array_like, shape (I, K)
         T, see `Characterization.transfer` and `forward_matrix`.
-    method : {"ridge", "pinv", "tsvd", "loris-verhoeven", "idct"}
+    method : {"ridge", "pinv", "tsvd", "phillips-twomey", "loris-verhoeven", "idct"}
     opd, wavenumber : array_like, shapes (I,) and (K,), optional
         For "idct" [um] and [1/um].
     truth : array_like, shape (K, n), optional
@@ -392,9 +413,7 @@ def invert(
     """
     from torchspectral.calibration.interferometer.strength import choose_strength
 
-    if method not in METHODS:
-        raise UnknownName(f"no inversion {method!r}: {closest(method, tuple(METHODS))}")
-    given = METHODS[method].make(settings)
+    given = inversion_settings(method, **settings)
     y, t = _tensor(interferogram, "interferograms"), check_matrix(_tensor(matrix, "transmittance"))
     single = y.ndim == 1
     y = y[:, None] if single else y
@@ -413,6 +432,28 @@ def dct_matrix(count: int, like: torch.Tensor) -> torch.Tensor:
     matrix = torch.cos(math.pi / count * n[:, None] * (n[None, :] + 0.5)) * math.sqrt(2 / count)
     matrix[0] /= math.sqrt(2)
     return matrix.to(like)
+
+
+def roughness(like: torch.Tensor, order: int) -> torch.Tensor:
+    """D^T D of the differences of an order along the spectrum, (K, K); the identity for order 0.
+
+    Raises
+    ------
+    BadInput
+        Spectra that are too short for these differences.
+    """
+    count = like.shape[1]
+    if count <= order:
+        raise BadInput(f"got spectra of {count} bands for differences of order {order}, expected more bands")
+    differences = torch.eye(count, dtype=torch.float64, device=like.device)
+    for _ in range(order):
+        differences = differences.diff(dim=0)
+    return differences.T @ differences
+
+
+def _check_above_zero(regularisation: float) -> None:
+    if not 0 < regularisation < math.inf:
+        raise BadSettings(f"got regularisation={regularisation:g}, expected above 0 (pinv has none)")
 
 
 def check_matrix(matrix: torch.Tensor) -> torch.Tensor:
@@ -441,3 +482,15 @@ def _tensor(value: Any, what: str) -> torch.Tensor:
     if not bool(torch.isfinite(tensor).all()):
         raise BadInput(f"got {what} that are not finite: leave those out")
     return tensor.double()
+
+
+def inversion_settings(method: str, **values: Any) -> Any:
+    """Settings of a method by its name.
+
+    Raises
+    ------
+    UnknownName, BadSettings
+    """
+    if method not in METHODS:
+        raise UnknownName(f"no inversion {method!r}: {closest(method, tuple(METHODS))}")
+    return METHODS[method].make(values)

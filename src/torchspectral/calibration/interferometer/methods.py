@@ -17,6 +17,7 @@ from torchspectral.calibration.interferometer.inversion import (
     RidgeSettings,
     Solver,
     TsvdSettings,
+    TwomeySettings,
     make_solver,
 )
 from torchspectral.calibration.interferometer.strength import choose_strength
@@ -74,7 +75,7 @@ class _Reconstruction(Method):
         """Check the instrument against the scene, and choose the regularisation on some of its interferograms."""
         if state is None or "matrix" not in state:
             raise BadInput(
-                "got no instrument to reconstruct with: use ts.reconstruct(interferogram, device), or --device"
+                "got no instrument to reconstruct with: use ts.reconstruct(interferogram, instrument), or --device"
             )
         if state["matrix"].shape[1] != source.info.bands:
             raise BandMismatch(
@@ -221,6 +222,20 @@ class RidgeRegression(_Reconstruction):
 
     name = "ridge"
     Settings = RidgeSettings
+
+
+class PhillipsTwomey(_Reconstruction):
+    """Smoothest spectra that fit, with lambda by generalised cross-validation unless it is given.
+
+    References
+    ----------
+    Phillips, "A technique for the numerical solution of certain integral equations of the first kind", J. ACM 9(1),
+    1962. Twomey, "On the numerical solution of Fredholm integral equations of the first kind by the inversion of the
+    linear system produced by quadrature", J. ACM 10(1), 1963.
+    """
+
+    name = "phillips-twomey"
+    Settings = TwomeySettings
 
 
 class LorisVerhoevenSparse(_Reconstruction):

@@ -26,12 +26,12 @@ from torchspectral.log import Progress, no_progress
 from torchspectral.result import Report, Result
 
 ROOM = "calibration"
-DEFAULT = "ridge"
+DEFAULT = "phillips-twomey"
 
 
 def reconstruct(
     interferogram: xr.DataArray,
-    device: Characterization | str | Path,
+    instrument: Characterization | str | Path,
     *,
     method: str = DEFAULT,
     wavelength: Sequence[float] | np.ndarray | None = None,
@@ -50,9 +50,9 @@ def reconstruct(
     interferogram : DataArray, dims (band, y, x)
         A band an interferometer, in the device's order; lazy cubes are streamed. One band of the detector's size is cut
         into its sub-images first.
-    device : Characterization, or path of a device file
+    instrument : Characterization, or path of a device file
     method : str
-        "ridge", "pinv", "tsvd", "loris-verhoeven", "idct"; see ``methods("calibration")``.
+        "phillips-twomey", "ridge", "tsvd", "pinv", "loris-verhoeven", "idct"; see ``methods("calibration")``.
     wavelength : array_like, optional
         Of the spectra [nm]; by default what the instrument tells apart over the range of its characterisation.
     response : {"relative", "absolute"}
@@ -66,7 +66,7 @@ def reconstruct(
     out : path, optional
         File for the spectra, or folder (existing, or a name that ends in "/") for all values.
     **options
-        Fields of `engine.RunOptions`.
+        Fields of `engine.RunOptions`; ``device`` among them is where to compute.
 
     Returns
     -------
@@ -86,10 +86,12 @@ def reconstruct(
     from torchspectral import registry
     from torchspectral.engine import RunOptions, run
 
-    known = device if isinstance(device, Characterization) else load_device(device)
+    known = instrument if isinstance(instrument, Characterization) else load_device(instrument)
     made = registry.create(ROOM, method, dict(settings or {}))
     if not hasattr(made, "name"):
-        raise BadSettings(f"{method} reconstructs no spectra, expected ridge, pinv, tsvd, loris-verhoeven or idct")
+        raise BadSettings(
+            f"{method} reconstructs no spectra, expected phillips-twomey, ridge, tsvd, pinv, loris-verhoeven or idct"
+        )
     chosen = RunOptions.make(options)
     if chosen.dtype not in (None, "float32"):
         raise BadSettings(
@@ -159,7 +161,7 @@ def device_state(
     _check_range(device, sigma)
     used = device.rows(np.arange(device.count) if bands is None else bands)
     field = device.geometry.field_of_view if device.geometry is not None else 0.0
-    rings = ring_cosines(field)
+    rings = ring_cosines(field, 2 * np.pi * np.abs(used.mean_opd()).max() * sigma.max())
     matrix = np.stack([forward_matrix(used, sigma, response=response, cosine=float(c)) for c in rings])
     return {
         "matrix": torch.from_numpy(matrix),

@@ -71,7 +71,7 @@ def choose_strength(
         scores = [float(((_run(method, matrix, settings, c, y) - truth) ** 2).sum()) for c in candidates]
         return _lowest("known spectra", candidates, scores)
     if given == "gcv":
-        return _lowest("gcv", candidates, _gcv(method, matrix, y, candidates))
+        return _lowest("gcv", candidates, _gcv(method, matrix, settings, y, candidates))
     y = y if method != "loris-verhoeven" else _some(y)
     if given == "cv":
         return _lowest("cv", candidates, [_held_out(method, matrix, settings, c, y) for c in candidates])
@@ -83,6 +83,10 @@ def _candidates(method: str, matrix: torch.Tensor, settings: Any, y: torch.Tenso
         count = min(matrix.shape)
         kept = sorted({max(1, round(r * count)) for r in np.linspace(0.04, 1, POINTS)})
         return [min(1.0, (k + 1e-9) / count) for k in kept]
+    if method == "phillips-twomey":
+        # Differences of smooth spectra are small: the weight that matters grows far beyond the matrix's norm.
+        top = float(torch.linalg.matrix_norm(matrix, 2))
+        return [float(v) for v in top * np.logspace(-6, 2 + settings.order, POINTS + 8 * settings.order)]
     if method == "ridge":
         top = float(torch.linalg.matrix_norm(matrix, 2))
         return [float(v) for v in top * np.logspace(-6, 0, POINTS)]
@@ -112,8 +116,20 @@ def _run(method: str, matrix: torch.Tensor, settings: Any, strength: float, y: t
     return make_solver(method, matrix, settings.model_copy(update={name: strength, **quick})).solve(y)
 
 
-def _gcv(method: str, matrix: torch.Tensor, y: torch.Tensor, candidates: list[float]) -> list[float]:
+def _linear(settings: Any, strength: float) -> Any:
+    return settings.model_copy(update={"regularisation": strength, "non_negative": False})
+
+
+def _gcv_direct(matrix: torch.Tensor, solver: Any, y: torch.Tensor) -> float:
+    hat = matrix @ solver.inverse
+    left = matrix.shape[0] - float(hat.diagonal().sum())
+    return float(((hat @ y - y) ** 2).sum()) / left**2 if left > 0.5 else np.inf
+
+
+def _gcv(method: str, matrix: torch.Tensor, settings: Any, y: torch.Tensor, candidates: list[float]) -> list[float]:
     """Sum of squared residuals over the squared degrees of freedom left, all interferograms together."""
+    if method == "phillips-twomey":
+        return [_gcv_direct(matrix, make_solver(method, matrix, _linear(settings, c)), y) for c in candidates]
     u, s, _ = torch.linalg.svd(matrix, full_matrices=False)
     power = ((u.T @ y) ** 2).sum(1)
     outside = float((y**2).sum() - power.sum())
@@ -149,7 +165,7 @@ def _curvature(
     points = []
     for value in candidates:
         x = _run(method, matrix, settings, value, y)
-        size = x.abs().sum() if method == "loris-verhoeven" else x.norm()
+        size = _penalty(method, settings, x)
         points.append([np.log(max(float((matrix @ x - y).norm()), 1e-300)), np.log(max(float(size), 1e-300))])
     along = np.arange(len(points)) if method == "tsvd" else np.log(candidates)
     first = np.asarray(np.gradient(np.array(points), along, axis=0))
@@ -160,6 +176,15 @@ def _curvature(
     # The ends have no neighbours to bend towards.
     scores[[0, 1, -2, -1]] = np.inf
     return [float(s) for s in scores]
+
+
+def _penalty(method: str, settings: Any, x: torch.Tensor) -> torch.Tensor:
+    """What the method keeps small, up to its strength."""
+    if method == "loris-verhoeven":
+        return x.abs().sum()
+    if method == "phillips-twomey":
+        return x.diff(n=settings.order, dim=0).norm()
+    return x.norm()
 
 
 def _lowest(how: str, candidates: list[float], scores: list[float]) -> Strength:
