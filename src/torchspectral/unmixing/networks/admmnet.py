@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -112,6 +113,7 @@ class ADMMNetSettings(PixelSettings):
     blocks: int = setting(2, "unrolled iterations", ge=1)
     sparsity: float = setting(1e-3, "lambda: weight of the l1 norm at the start", ge=0)
     mu: float = setting(1e-2, "weight of the augmented Lagrangian at the start", gt=0)
+    nonnegative: bool = setting(False, "keep the decoder's spectra from becoming negative")
     tied: bool = setting(False, "one set of weights for all iterations")
 
 
@@ -136,13 +138,19 @@ class ADMMNet(PixelNetwork):
         s = self.settings
         return {"bands": bands, "k": k, "blocks": s.blocks, "sparsity": s.sparsity, "mu": s.mu, "tied": s.tied}
 
+    @classmethod
+    def settings_of(cls, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Unrolled iterations."""
+        blocks = sum(re.fullmatch(r"x_blocks\.\d+\.W\.weight", key) is not None for key in weights)
+        return {"blocks": blocks} if blocks else {}
+
     def begin(self, network: Any, start: State) -> None:
         """Blocks and decoder from the endmembers."""
         network.begin(start["endmembers"].T.cpu())
 
     def objective(self, network: nn.Module, source: Source, start: State, seed: int) -> SceneObjective:
         """Mean squared reconstruction error."""
-        return _Objective(network, self.pixels_of(source), self.settings.batch, seed)
+        return _Objective(network, self.pixels_of(source), self.settings, seed)
 
     def plan(self, objective: Any) -> FitPlan:
         """Adam at a constant rate."""
@@ -162,6 +170,15 @@ class ADMMNet(PixelNetwork):
 
 
 class _Objective(PixelObjective):
+    def __init__(self, network: nn.Module, pixels: torch.Tensor, settings: ADMMNetSettings, seed: int) -> None:
+        super().__init__(network, pixels, settings.batch, seed)
+        self.nonnegative = settings.nonnegative
+
     def loss(self, step: int) -> torch.Tensor:
         pixels = self.batch(step)
         return functional.mse_loss(self.network(pixels)[1], pixels)
+
+    @torch.no_grad()
+    def after(self, step: int) -> None:
+        if self.nonnegative:
+            self.network.decoder.weight.clamp_(min=0)  # type: ignore[union-attr,operator]

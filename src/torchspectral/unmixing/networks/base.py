@@ -106,6 +106,11 @@ class SceneNetwork(Method):
         """
         raise NotImplementedError
 
+    @classmethod
+    def settings_of(cls, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings that weights decide: the sizes of their network."""
+        return {}
+
     # Fitting
 
     def fit(self, source: Source, seed: int, state: State | None) -> Iterator[Round]:

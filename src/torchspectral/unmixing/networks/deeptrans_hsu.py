@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +16,7 @@ from torchspectral.engine.plan import cut_scene
 from torchspectral.errors import BadSettings
 from torchspectral.learn.on_scene import FitPlan, SceneObjective
 from torchspectral.settings import Settings, setting
-from torchspectral.unmixing.networks.base import NetworkSettings, SceneNetwork, residual
+from torchspectral.unmixing.networks.base import NetworkSettings, SceneNetwork, Trained, residual
 from torchspectral.unmixing.networks.deeptrans_network import DEPTH, DeepTransHSUNetwork
 from torchspectral.unmixing.networks.losses import paired_angles, weighted_mean
 from torchspectral.unmixing.networks.pixelwise import decoder_spectra
@@ -62,7 +64,7 @@ class DeepTransHSU(SceneNetwork):
 
     The abundances of a whole image are drawn from the class token of its patches, so the network is built for one
     image size. A scene that fits is seen whole; a larger one is cut into tiles of that size that overlap, one network
-    learns them all, and the engine blends them. Tiles that reach over the scene's edge are filled by repetition, and
+    learns them all, each normalised by itself, and the engine blends them. Tiles that reach over the scene's edge are filled by repetition, and
     what was filled does not count in the loss. The decoder starts from VCA and is kept within 1e-6..1.
 
     References
@@ -98,6 +100,15 @@ class DeepTransHSU(SceneNetwork):
         patch, dim = int(s.chosen("patch")), int(s.chosen("dim"))
         return {"bands": bands, "k": k, "size": self.tile[0], "patch": patch, "dim": dim, "dropout": s.dropout}
 
+    @classmethod
+    def settings_of(cls, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Image, patch and token."""
+        wide, place = weights.get("upscale.0.weight"), weights.get("vtrans.pos_embedding")
+        if wide is None or place is None or wide.ndim != 2 or place.ndim != 3 or place.shape[1] < 2:
+            return {}
+        size = math.isqrt(wide.shape[0])
+        return {"size": size, "patch": size // math.isqrt(place.shape[1] - 1), "dim": int(wide.shape[1])}
+
     def begin(self, network: Any, start: State) -> None:
         """Decoder from the endmembers."""
         network.decoder[0].weight.copy_(start["endmembers"].T[..., None, None])
@@ -117,8 +128,9 @@ class DeepTransHSU(SceneNetwork):
         )  # fmt: skip
 
     def found(self, network: Any, source: Source, start: State, objective: SceneObjective | None) -> Mapping[str, Any]:
-        """The decoder's columns are the endmembers."""
-        return decoder_spectra(network.decoder[0].weight)
+        """The decoder's columns are the endmembers; whether tiles were normalised one by one."""
+        several = isinstance(objective, _Objective) and len(objective.windows) > 1
+        return {**decoder_spectra(network.decoder[0].weight), "own_statistics": several}
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Abundances and residual of a tile."""
@@ -130,6 +142,9 @@ class DeepTransHSU(SceneNetwork):
                 f"got a tile of {rows} x {cols} pixels for a network of {size} x {size}: leave tile= away and set size="
             )
         network = self.loaded(state, cube.shape[1], cube)
+        if state.get("own_statistics"):
+            # Running statistics follow the last tile; each was learned with those of its own.
+            network = _normalised_alone(network)
         images = [network(grown(image[None], size)) for image in cube]
         abundances = torch.cat([a for a, _ in images])[..., :rows, :cols]
         model = torch.cat([m for _, m in images])[..., :rows, :cols]
@@ -145,6 +160,17 @@ class DeepTransHSU(SceneNetwork):
         layers = side**2 * (6 * 128 + 3 * 64 + 8 * width // patch**2 + 4 * size.bands + 4 * k)
         scene = 2 * size.rows * size.cols * size.bands
         return {"fit": 4 * (scene + 4 * weights + 2 * layers), "apply": 4 * (weights + layers + scene)}
+
+
+def _normalised_alone(network: Trained) -> Trained:
+    """The same network with norms that use the statistics of the image itself."""
+    module = copy.deepcopy(network.module)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.track_running_stats, part.running_mean, part.running_var = False, None, None
+            part.num_batches_tracked = None
+    own = module.state_dict()
+    return Trained(module, {key: value for key, value in network.weights.items() if key in own})
 
 
 def grown(image: torch.Tensor, size: int) -> torch.Tensor:

@@ -10,6 +10,8 @@ from torch import nn
 from torchspectral.engine.method import Source, State
 from torchspectral.learn.on_scene import SceneObjective
 from torchspectral.settings import Settings, setting
+from torchspectral.unmixing.geometric.base import ExtractionSettings
+from torchspectral.unmixing.geometric.sivm import Sivm
 from torchspectral.unmixing.networks.noise_fed import NoiseFed, NoiseFedSettings, NoiseObjective, block
 
 
@@ -90,6 +92,11 @@ class MiSiCNet(NoiseFed):
     network: ClassVar[type[nn.Module]] = MiSiCNetNetwork
     ignored: ClassVar[tuple[str, ...]] = ("layer2.",)
     smallest = 2
+
+    def start(self, source: Source, seed: int) -> State:
+        """Endmembers by simplex volume maximisation."""
+        k = self.needed_k()
+        return Sivm(ExtractionSettings.make({"k": k})).fit(source, seed, None)
 
     def begin(self, network: Any, start: State) -> None:
         """Decoder from the endmembers."""

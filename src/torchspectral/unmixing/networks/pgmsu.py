@@ -115,6 +115,12 @@ class PGMSU(PixelNetwork):
         """Sizes."""
         return {"bands": bands, "k": k, "latent": self.settings.latent}
 
+    @classmethod
+    def settings_of(cls, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Size of the latent vector."""
+        mean = weights.get("fc4.weight")
+        return {} if mean is None else {"latent": int(mean.shape[0])}
+
     def unmix(self, network: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Abundances and reconstruction with each pixel's own endmembers."""
         step = max(1, CHUNK // self.known_k())

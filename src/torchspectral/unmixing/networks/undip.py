@@ -12,9 +12,9 @@ from torchspectral.engine.method import Input, Source, State
 from torchspectral.errors import BadSettings
 from torchspectral.learn.on_scene import SceneObjective
 from torchspectral.settings import Settings, setting
+from torchspectral.unmixing.library.base import library_state
 from torchspectral.unmixing.networks.losses import weighted_mean
 from torchspectral.unmixing.networks.noise_fed import NoiseFed, NoiseFedSettings, NoiseObjective, SkipBody
-from torchspectral.unmixing.vca_fcls import endmember_names
 
 
 class UnDIPNetwork(SkipBody):
@@ -84,19 +84,22 @@ class UnDIP(NoiseFed):
         """Sizes."""
         return {"bands": bands, "k": k, "kernel": self.settings.kernel}
 
+    @classmethod
+    def settings_of(cls, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Side of the convolutions."""
+        first = weights.get("layer1.1.weight")
+        return {} if first is None else {"kernel": int(first.shape[-1])}
+
     def start(self, source: Source, seed: int) -> State:
         """The library's spectra, else VCA's."""
         tile = next(iter(source.tiles()))
         if "library" not in tile:
             return super().start(source, seed)
-        spectra = tile["library"].to("cpu", torch.float64)
-        if self.settings.k not in (None, len(spectra)):
-            raise BadSettings(f"got k={self.settings.k} and a library of {len(spectra)} spectra, expected one of them")
-        names = [str(name) for name in source.info.names.get("library", ())]
-        return {
-            "endmembers": spectra,
-            "endmember_names": names if len(names) == len(spectra) else endmember_names(len(spectra)),
-        }
+        found = library_state(source, None)
+        count = len(found["endmember_names"])
+        if self.settings.k not in (None, count):
+            raise BadSettings(f"got k={self.settings.k} and a library of {count} spectra, expected one of them")
+        return found
 
     def start_from(self, weights: State, source: Source) -> State:
         """Spectra as ever, beside weights for as many."""
