@@ -143,7 +143,7 @@ def test_the_map_is_sparseness_and_freezes() -> None:
     cube, _ = scene()
     result = unmix(cube, iterations=40, burn_in=10, every=5, freeze=20, normalise=False)
     h = result["guidance"].values[0]
-    assert 0 <= h.min() and h.max() <= 0.9 + 1e-6 and h.std() > 0.05
+    assert h.min() >= 0 and h.max() <= 0.9 + 1e-6 and h.std() > 0.05
     longer = unmix(cube, iterations=30, burn_in=10, every=5, freeze=20)
     np.testing.assert_array_equal(longer["guidance"].values, result["guidance"].values)
     untouched = unmix(cube, iterations=9, burn_in=10)
@@ -242,7 +242,7 @@ def test_moderate_outliers_and_none(usgs) -> None:
     robust, plain = figures(usgs, {"snr": 30.0, "outliers": 20}, ROBUST, NMF)
     assert robust[1] <= 0.97 * plain[1]
     robust, plain = figures(usgs, {"snr": 30.0}, ROBUST, NMF)
-    assert robust[1] <= 1.02 * plain[1] and robust[0] <= 1.02 * plain[0]
+    assert robust[1] == pytest.approx(plain[1], rel=0.02)
 
 
 @pytest.mark.slow
