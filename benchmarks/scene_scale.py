@@ -6,6 +6,10 @@ workers. Bounds: anonymous memory below 2 GB, no memory map of scene or scratch,
 ENVI to ENVI at least half as fast as `cp`, COG at least 0.8 times as fast as `rio convert` with equal options.
 
     python benchmarks/scene_scale.py --gigabytes 8 --folder /some/disk
+
+A scene of 1000 x 1000 pixels and 202 bands restored by the default method, and by a network, in less than 3 GB:
+
+    python benchmarks/scene_scale.py --gigabytes 0.808 --bands 202 --cols 1000 --only restore hsdt --plain
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ from typing import Any
 import numpy as np
 
 MEMORY_BOUND = 2 * 10**9
+BOUND_OF = {"restore": 3 * 10**9, "hsdt": 3 * 10**9}
+"""Where it is another."""
 ENVI_BOUND = 0.5
 COG_BOUND = 0.8
 PEER_GIGABYTES = 0.5
@@ -38,6 +44,8 @@ TASKS = {
     "local": ("out.hdr", "apply"),
     "fit": ("out.hdr", "apply"),
     "multi": ("out/", "apply"),
+    "restore": ("out.hdr", "apply"),
+    "hsdt": ("out.hdr", "apply"),
 }
 """Output of each task, and the stage in which it is killed."""
 
@@ -95,6 +103,9 @@ def do_task(task: str, scene: str, out: str, workers: int, resume: bool) -> None
     common: dict[str, Any] = {"resume": resume, "workers": workers}
     if task.startswith("convert"):
         result = ts.convert(scene, out, progress=progress, **common)
+    elif task in ("restore", "hsdt"):
+        named = {} if task == "restore" else {"method": task}
+        result = ts.restore(ts.open(scene), out=out, progress=progress, **named, **common)
     elif task == "multi":
         result = ts.unmix(ts.open(scene), 5, out=out, progress=progress, **common)
     else:
@@ -318,16 +329,22 @@ class Table:
             self.failed.append(what)
 
 
-def measure_task(task: str, scene: Path, folder: Path, table: Table, facts: tuple[int, int, str, str]) -> None:
-    """All runs of one task."""
+def measure_task(
+    task: str, scene: Path, folder: Path, table: Table, facts: tuple[int, int, str, str], once: bool = False
+) -> None:
+    """All runs of one task; one run where that is enough."""
     out = f"{folder}/{task}-{TASKS[task][0]}"
+    most = BOUND_OF.get(task, MEMORY_BOUND)
     remove(out)
     settle()
     copied = [copy_seconds(scene, folder)] if task == "convert-envi" else []
     settle()
     plain = launch(task, scene, out)
-    table.bound(f"{task}: memory", plain.peak < MEMORY_BOUND, f"{plain.peak / 1e9:.2f} GB, {plain.seconds:.1f} s")
+    table.bound(f"{task}: memory", plain.peak < most, f"{plain.peak / 1e9:.2f} GB, {plain.seconds:.1f} s")
     table.bound(f"{task}: memory maps", not plain.maps, ", ".join(sorted(plain.maps)) or "none of scene or scratch")
+    if once:
+        remove(out)
+        return
     expected = digest(out)
     if task == "convert-envi":
         copied.append(copy_seconds(scene, folder))
@@ -362,7 +379,7 @@ def measure_task(task: str, scene: Path, folder: Path, table: Table, facts: tupl
     two = launch(task, scene, out, workers=2)
     same = digest(out) == expected
     text = f"{'same' if same else 'another'} result, {two.peak / 1e9:.2f} GB, {two.seconds:.1f} s"
-    table.bound(f"{task}: two workers", same and two.peak < MEMORY_BOUND and not two.maps, text)
+    table.bound(f"{task}: two workers", same and two.peak < most and not two.maps, text)
     remove(out)
 
 
@@ -375,6 +392,7 @@ def main() -> int:
     parser.add_argument("--interleave", choices=("bsq", "bil", "bip"), default="bsq")
     parser.add_argument("--folder", type=Path, help="where to work; needs about four times the scene's size")
     parser.add_argument("--only", nargs="*", choices=tuple(TASKS), help="tasks to run")
+    parser.add_argument("--plain", action="store_true", help="one run of each task: memory and seconds alone")
     parser.add_argument("--task", help=argparse.SUPPRESS)
     parser.add_argument("--scene", help=argparse.SUPPRESS)
     parser.add_argument("--out", help=argparse.SUPPRESS)
@@ -396,8 +414,9 @@ def main() -> int:
         size = scene.with_suffix(".img").stat().st_size
         print(f"scene: {size / 1e9:.2f} GB, {asked.bands} bands, {asked.dtype} {asked.interleave}, "
               f"made in {time.perf_counter() - started:.0f} s")  # fmt: skip
-        for task in asked.only or TASKS:
-            measure_task(task, scene, folder, table, (asked.bands, asked.cols, asked.dtype, asked.interleave))
+        facts = (asked.bands, asked.cols, asked.dtype, asked.interleave)
+        for task in asked.only or [name for name in TASKS if name not in BOUND_OF]:
+            measure_task(task, scene, folder, table, facts, asked.plain)
     print(f"{len(table.failed)} bounds missed: {', '.join(table.failed)}" if table.failed else "all bounds held")
     return 1 if table.failed else 0
 

@@ -213,3 +213,15 @@ def test_shipped_weights_beat_five_components_on_a_generated_cube():
 def test_shipped_weights_take_any_number_of_bands():
     for bands in (12, 60):
         assert ts.restore(scene(bands), method="hsdt")["cube"].shape == (bands, 40, 36)
+
+
+@pytest.mark.parametrize(("rule", "kind"), [("max", "max"), ("range", "scene"), ("physical", "scene")])
+def test_weights_say_what_becomes_one(tmp_path, rule, kind) -> None:
+    own = {"bands": 6, "channels": 2}
+    card = WeightsCard(name="hsdt-s.test", model="hsdt-s", constructor=own, scale={"rule": rule})
+    path = tmp_path / "hsdt-s.test.safetensors"
+    save(path, small(6).state_dict(), card)
+    noisy, settings = scene(6), {"any_noise": True}
+    assert ts.restore(noisy, method="hsdt", weights=path, settings=settings).report.settings["range"] == kind
+    given = ts.restore(noisy, method="hsdt", weights=path, settings=settings | {"range": "fixed"})
+    assert given.report.settings["range"] == "fixed"

@@ -84,7 +84,7 @@ def test_values_are_scaled_scene_by_scene(tmp_path: Path) -> None:
         for scene in scenes:
             values = made.pairs(scene.load())["target"]
             assert values.max() == pytest.approx(1) and (low is None or values.min() == pytest.approx(0))
-    assert made.card()["scale"]["rule"] == "max"
+    assert made.card()["scale"]["rule"] == "range"
     plain = recipe("man-s")
     plain.prepare([cube()])
     np.testing.assert_array_equal(plain.pairs(cube())["target"], cube().values)

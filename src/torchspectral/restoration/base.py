@@ -201,6 +201,9 @@ def _trained(
                 f"weights {loaded.card.name}: {card.name} works with one range of values, the card has one a band"
             )
         decided |= {"range": "fixed", "low": offset, "high": offset + gain}
+    kind = {"max": "max", "range": "scene"}.get(loaded.card.scale.rule)
+    if kind is not None and "range" in target.Settings.model_fields and "range" not in settings:
+        decided["range"] = kind
     if loaded.card.noise is not None:
         loaded = replace(loaded, state={**loaded.state, "noise_range": list(loaded.card.noise)})
     return loaded, cube, {**decided, **settings}, notes

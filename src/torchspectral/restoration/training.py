@@ -308,7 +308,7 @@ class RestorationRecipe(Recipe):
         return {
             "quantity": self.quantity,
             "wavelengths": [float(w) for w in self.wavelength] if known else "any",
-            "scale": {"rule": "fixed" if self.rule == "fixed" else "max", "gain": gain, "offset": 0.0},
+            "scale": {"rule": self.rule, "gain": gain, "offset": 0.0},
             "noise": self.noise_range(),
             "preprocessing": f"{said}; degraded by {self.settings.noise}",
         }

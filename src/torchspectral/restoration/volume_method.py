@@ -24,8 +24,10 @@ SAMPLE = 20_000
 class VolumeSettings(Settings):
     """Settings that every denoiser of volumes has."""
 
-    range: Literal["scene", "fixed"] = setting(
-        "scene", "what becomes 0..1 for the network: the scene's own range, or `low`..`high`"
+    range: Literal["scene", "max", "fixed"] = setting(
+        "scene",
+        "what becomes 0..1 for the network: the scene's own range, zero to its largest value, or `low`..`high`; weights "
+        "that say how they were trained decide it",
     )
     percentile: float = setting(
         0.1,
@@ -206,6 +208,7 @@ class VolumeDenoiser(Method):
             low, high = (float(ordered[round(float(p))]) for p in places)
         else:
             low, high = source.reduce(_extremes, lambda a, b: (min(a[0], b[0]), max(a[1], b[1])))
+        low = 0.0 if s.range == "max" else low
         if not high > low:
             raise BadInput(
                 f"the scene's values run from {low:g} to {high:g}, expected some contrast: give range=fixed with low and "

@@ -21,15 +21,15 @@ class WorkingScale(BaseModel):
 
     Attributes
     ----------
-    rule : {"physical", "fixed", "max", "meanstd"}
-        As in `engine.method.Scale`.
+    rule : {"physical", "fixed", "max", "range", "meanstd"}
+        As in `engine.method.Scale`; "range" brings the scene's smallest and largest value to 0 and 1.
     gain, offset : float or list of float
         One for all bands, or one a band.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rule: Literal["physical", "fixed", "max", "meanstd"] = "physical"
+    rule: Literal["physical", "fixed", "max", "range", "meanstd"] = "physical"
     gain: float | list[float] = 1.0
     offset: float | list[float] = 0.0
 

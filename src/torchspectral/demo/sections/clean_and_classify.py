@@ -1,4 +1,4 @@
-"""AVIRIS Indian Pines: MNF denoising, and a spectral-angle map from labelled pixels."""
+"""AVIRIS Indian Pines: its noisiest bands before and after fast-eigen, and a spectral-angle map from labelled pixels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torchspectral.demo.runner import Context, Part
 
 ORDER = 30
 BLOCK, GUARD = 16, 2
+NOISIEST = 3
 
 
 def run(context: Context) -> Part:
@@ -19,7 +20,14 @@ def run(context: Context) -> Part:
     from torchspectral.report.figures import class_map, rgb_panels
 
     scene, labels = indian_pines()
-    clean = ts.restore(scene, method="mnf", out=context.folder / "clean.tif", overwrite=True, seed=context.seed)
+    clean = ts.restore(
+        scene,
+        method="fast-eigen",
+        settings={"refine": False},  # one filtering in place of two: half the time
+        out=context.folder / "clean.tif",
+        overwrite=True,
+        seed=context.seed,
+    )
     classes = np.asarray(labels.values).reshape(scene.shape[-2:])
     learn, test = _blocks(classes.shape)
     train = np.where(learn, classes, 0)
@@ -30,7 +38,7 @@ def run(context: Context) -> Part:
     rows: list[dict[str, Any]] = []
     reports = [clean.report]
     maps = {}
-    for name, cube in {"raw": scene, "MNF": clean.primary}.items():
+    for name, cube in {"raw": scene, "fast-eigen": clean.primary}.items():
         mapped = ts.classify(
             cube, method="sam", labels=learnt, out=context.folder / f"classes-{name.lower()}.tif", overwrite=True
         )
@@ -52,24 +60,50 @@ def run(context: Context) -> Part:
             }
         )
         context.say(f"   SAM on {name}: overall accuracy {right.mean():.3f} in the held-out blocks")
-    noisy = int(np.argmin(_snr(scene.values)))
-    wave = float(scene["wavelength"].values[noisy])
+    account = clean["account"].sort_values("snr_before").head(NOISIEST)
+    bands = [
+        {
+            "method": "fast-eigen",
+            "band": int(row.band),
+            "wavelength [nm]": float(row.wavelength),
+            "SNR before [dB]": float(row.snr_before),
+            "SNR after [dB]": float(row.snr_after),
+            "likeness": float(row.likeness),
+            "run": 1,
+        }
+        for row in account.itertuples()
+    ]
+    context.say(
+        f"   fast-eigen: median SNR {clean.report.figures['median_snr_before']:.1f} to "
+        f"{clean.report.figures['median_snr_after']:.1f} dB, mean angle {clean.report.figures['sam']:.2f} degrees"
+    )
     names = dict(enumerate(labels.attrs["class_names"]))
     colours = {i: "#{:02x}{:02x}{:02x}".format(*c) for i, c in enumerate(labels.attrs["class_colors"])}
-    grey = [_grey(scene.values[noisy]), _grey(clean.primary.values[noisy])]
+    panels = []
+    for band in bands:
+        place = int(np.flatnonzero(scene["number"].values == band["band"])[0])
+        limits = np.nanpercentile(scene.values[place], (2, 98))
+        where = f"{band['wavelength [nm]']:.0f} nm"
+        panels.append((f"{where}, raw", _grey(scene.values[place], limits)))
+        panels.append((f"{where}, fast-eigen", _grey(clean.primary.values[place], limits)))
     return Part(
         title="Denoising and a class map of Indian Pines",
         text=(
-            "MNF keeps the components above the noise. The spectral angle mapper learns class means from the labels in "
+            "Fast-eigen divides each band by its noise, keeps the components above it, and filters their images together. "
+            "The likeness of a band is the correlation of neighbouring pixels in what was removed: near 0 where that is "
+            "noise, large where the scene is in it. The spectral angle mapper learns class means from the labels in "
             f"every other block of {BLOCK} x {BLOCK} pixels and is scored in the blocks between, {GUARD} pixels away from "
             "what it learnt from."
         ),
         figures=[
-            (f"the noisiest band, {wave:.0f} nm", rgb_panels([("raw", grey[0]), ("MNF", grey[1])], columns=2)),
+            (f"the {NOISIEST} noisiest bands before and after", rgb_panels(panels, columns=2)),
             ("labels", class_map(classes, names, colours=colours)),
-            ("spectral-angle map after MNF", class_map(maps["MNF"], names, colours=colours)),
+            ("spectral-angle map after fast-eigen", class_map(maps["fast-eigen"], names, colours=colours)),
         ],
-        tables=[("Class map, scored in blocks that were not learnt from", rows)],
+        tables=[
+            ("Noisiest bands, before and after", bands),
+            ("Class map, scored in blocks that were not learnt from", rows),
+        ],
         reports=reports,
         files=sorted(p for p in context.folder.iterdir() if p.is_file()),
     )
@@ -83,13 +117,7 @@ def _blocks(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     return ~odd, odd & inside[0] & inside[1]
 
 
-def _snr(values: np.ndarray) -> np.ndarray:
-    """Mean over shift-difference noise of each band."""
-    values = values.astype(np.float32)
-    noise = np.diff(values, axis=2).std(axis=(1, 2)) / np.sqrt(2)
-    return values.mean(axis=(1, 2)) / np.maximum(noise, 1e-9)
-
-
-def _grey(plane: np.ndarray) -> np.ndarray:
-    low, high = np.nanpercentile(plane, (2, 98))
+def _grey(plane: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """The band between the limits of the raw one, so that both look alike."""
+    low, high = limits
     return np.clip((plane - low) / max(high - low, 1e-9), 0, 1)
