@@ -73,7 +73,9 @@ def enmap(samples):
         columns.append(np.concatenate(tiles, axis=1))
     image = np.concatenate(columns, axis=2)
     good = (image != -32768).all((1, 2))
-    return ts.make_cube(image[good], wavelength=np.array(wave)[good])
+    cube = ts.make_cube(image[good], wavelength=np.array(wave)[good])
+    pairs = {ratio: ts.simulate_wald(cube, ratio, rounding="round", normalize=False) for ratio in (2, 4)}
+    return {ratio: {name: value.load() for name, value in pair.items()} for ratio, pair in pairs.items()}
 
 
 def _figures(out, truth, ratio: int, crop: tuple[int, int]) -> list[float]:
@@ -96,10 +98,12 @@ def test_simulated_scene_within_one_percent(simulated, method: str) -> None:
 @pytest.mark.parametrize("method", ENMAP)
 @pytest.mark.parametrize(("column", "ratio", "crop"), [(0, 2, (2, 3)), (1, 4, (4, 5))])
 def test_real_enmap_block_within_two_percent(enmap, method: str, column: int, ratio: int, crop) -> None:
-    pair = ts.simulate_wald(enmap, ratio, rounding="round", normalize=False)
-    out = ts.sharpen(pair["hs"], pair["pan"], method=method, settings={"compat": "authors-code"})["cube"]
+    pair = enmap[ratio]
+    out = ts.sharpen(pair["hs"], pair["pan"], method=method, settings={"compat": "authors-code"}, check_shift=False)[
+        "cube"
+    ]
     assert _figures(out, pair["truth"], ratio, crop) == pytest.approx(list(ENMAP[method][column]), rel=0.02)
-    mended = ts.sharpen(pair["hs"], pair["pan"], method=method)["cube"]
+    mended = ts.sharpen(pair["hs"], pair["pan"], method=method, check_shift=False)["cube"]
     # The product's defaults must not lose anywhere, and where ratios break they must win.
     ours = _figures(mended, pair["truth"], ratio, crop)
     assert ours[0] <= ENMAP[method][column][0] * 1.005 and ours[2] >= ENMAP[method][column][2] * 0.998

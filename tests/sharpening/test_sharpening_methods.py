@@ -20,6 +20,12 @@ CLASSICAL = [
 ADDITIVE = ["exp", "gsa", "bdsd-pc", "pracs", "sr-d", "mtf-glp-fs"]
 
 
+@pytest.fixture(autouse=True)
+def _no_shift_check(monkeypatch):
+    """The look for a shift has tests of its own."""
+    monkeypatch.setattr("torchspectral.sharpening.shift_check.tell_shift", lambda *given: None)
+
+
 def _scene(bands: int = 5, rows: int = 30, cols: int = 23, ratio: int = 3, seed: int = 0, offset: float = 800.0):
     """Correlated bands and a PAN that is a weighted mean of them at fine resolution."""
     rng = np.random.default_rng(seed)

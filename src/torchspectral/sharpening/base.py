@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -34,6 +34,9 @@ from torchspectral.errors import BadCube, BadInput, BadSettings, BandMismatch
 from torchspectral.log import Progress, get_logger, no_progress
 from torchspectral.registry import Card
 from torchspectral.result import Report, Result
+
+if TYPE_CHECKING:
+    from torchspectral.weights.card import WeightsCard
 
 ROOM = "sharpening"
 DEFAULT = "gsa"
@@ -143,6 +146,8 @@ def sharpen(
         report.resampled += notes
         report.notes += shift.notes
         report.figures |= shift.figures
+        for line in _poor(getattr(given, "card", None), method):
+            _warn(report, line)
         if "guides" in card.needs:
             _tell_guided(report, inputs["cube"].shape[-2:], inputs["guides"].shape[-2:])
 
@@ -339,6 +344,22 @@ def _trained(
             settings = {**settings, "prior": "interpolated"}
             notes = [*notes, f"weights {card.name} correct the interpolated image: no deep prior is fitted"]
     return loaded, fitted, settings, notes
+
+
+def _poor(card: WeightsCard | None, method: str) -> list[str]:
+    """A sentence where weights lost colour against interpolation on the ground that their card scores them on."""
+    if card is None:
+        return []
+    held = card.metrics.get("held_out")
+    scores = [held.get(name) if isinstance(held, dict) else None for name in (method, "exp")]
+    ours, plain = (one.get("sam_deg") if isinstance(one, dict) else None for one in scores)
+    if not (isinstance(ours, float) and isinstance(plain, float) and ours > plain):
+        return []
+    return [
+        f"weights {card.name} turned spectra further away than interpolation does on ground that they were not trained on "
+        f"(SAM {ours:g} against {plain:g} degrees): take another network (hspenet) where colours count, or train on your "
+        "own scenes"
+    ]
 
 
 def _recognised(loaded: Any) -> Any:

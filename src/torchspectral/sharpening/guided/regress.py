@@ -27,17 +27,14 @@ from torchspectral.sharpening.guided.operators import (
     run_pairs,
     shift_operator,
 )
+from torchspectral.sharpening.guided.products import WORTH, by_shift, joined_pieces, own_shifts, product_sets
 from torchspectral.sharpening.guided.registration import Found, cut_pieces, find_shift
 from torchspectral.sharpening.guided.ridge import Fit, Sums, consistency, ridge
 
-WORTH = 0.02
-"""Part of the unexplained variance that a shift must take away, or the guides stay as they are."""
 LEAK = 1e-3
 """Share of the low-pass kernel that may fall on masked guide pixels."""
 FILL = 9
 """Side of the window that masked coarse guide pixels are filled from."""
-APART = 0.05
-"""Coarse pixels that the shift of a product must lie off that of all guides, or it has the same."""
 OUTSIDE = 50.0
 """Width of a guide band whose width is not known [nm]."""
 
@@ -137,12 +134,12 @@ class Guided(Fusion):
         found, sums = Found(why="not asked for"), None
         own: list[dict[str, Any]] = []
         if self.settings.register_shift and bool(kept.any()):
-            sets = [self._compared(kept), *self._products(kept)]
+            sets = [self._compared(kept), *product_sets(self.settings.products, self.settings.register_with, kept)]
             matched = torch.zeros(0)
             if "responses" not in source.info.names:
                 sums = source.reduce(partial(self._sums, base=base), operator.add)
                 matched = _most_alike(sums, torch.arange(kept.numel()))
-            pieces = source.reduce(partial(self._pieces, base=base, sets=sets, matched=matched), _joined_pieces)
+            pieces = source.reduce(partial(self._pieces, base=base, sets=sets, matched=matched), joined_pieces)
             ratio = int(source.info.ratio["guides"])
             search = partial(
                 find_shift,
@@ -156,8 +153,10 @@ class Guided(Fusion):
             if found.trusted and found.after < (1 - WORTH) * found.before:
                 base["shift"] = (found.rows, found.cols)
                 sums = None
-            own = self._own_shifts(base, [search(p, against=base["shift"]) for p in pieces[1:]], ratio)
-            sums = None if "shifts" in base else sums
+            elsewhere = [search(p, against=base["shift"]) for p in pieces[1:]]
+            own, shifts = own_shifts(self.settings.products, kept, base["shift"], elsewhere, ratio)
+            if shifts:
+                base["shifts"], sums = shifts, None
         if sums is None:
             sums = source.reduce(partial(self._sums, base=base), operator.add)
         count = int(sums.cross[0, 0])
@@ -234,47 +233,6 @@ class Guided(Fusion):
         chosen = [k for k in asked if kept[k]] or [k for k in range(kept.numel()) if kept[k]]
         return torch.tensor(chosen, dtype=torch.long)
 
-    def _products(self, kept: torch.Tensor) -> list[torch.Tensor]:
-        """Indices of the guides that tell the shift of each product; none where all guides are of one."""
-        named = list(self.settings.products)
-        if len(named) != kept.numel():
-            return []
-        there = list(dict.fromkeys(named[k] for k in range(kept.numel()) if kept[k]))
-        asked = set(self.settings.register_with) or set(range(kept.numel()))
-        found = []
-        for product in there if len(there) > 1 else []:
-            guides = [k for k in range(kept.numel()) if kept[k] and named[k] == product]
-            found.append(torch.tensor([k for k in guides if k in asked] or guides, dtype=torch.long))
-        return found
-
-    def _own_shifts(self, base: State, found: list[Found], ratio: int) -> list[dict[str, Any]]:
-        """Give products that clearly lie elsewhere than all guides together a shift of their own."""
-        named, kept = list(self.settings.products), base["kept"]
-        lines: list[dict[str, Any]] = []
-        there = list(dict.fromkeys(named[k] for k in range(kept.numel()) if kept[k])) if found else []
-        shifts = [tuple(base["shift"])] * kept.numel()
-        for product, one in zip(there, found, strict=True):
-            apart = float(np.hypot(one.rows - base["shift"][0], one.cols - base["shift"][1]))
-            taken = one.trusted and one.after < (1 - WORTH) * one.before
-            taken = taken and apart > max(APART * ratio, 3 * one.deviation)
-            guides = [k for k in range(kept.numel()) if named[k] == product]
-            if taken:
-                shifts = [(one.rows, one.cols) if k in guides else s for k, s in enumerate(shifts)]
-            used = shifts[guides[0]]
-            lines.append(
-                {
-                    "guides": [k + 1 for k in guides],
-                    "shift_rows": float(used[0]),
-                    "shift_cols": float(used[1]),
-                    "shift_measured": [one.rows, one.cols],
-                    "shift_deviation": one.deviation,
-                    "own": bool(taken),
-                }
-            )
-        if any(line["own"] for line in lines):
-            base["shifts"] = [[float(d) for d in s] for s in shifts]
-        return lines
-
     def _pieces(self, tile: Tile, base: State, sets: list[torch.Tensor], matched: torch.Tensor) -> list[list[Any]]:
         """Parts of a tile that are compared, for each set of guides."""
         return [self._pieces_of(tile, base, compared, matched) for compared in sets]
@@ -340,7 +298,7 @@ class Guided(Fusion):
         guides, mask = tile["guides"].double(), _mask(tile)
 
         def see(image: torch.Tensor) -> torch.Tensor:
-            return _by_shift(
+            return by_shift(
                 image,
                 base,
                 lambda part, shift: run_pairs(
@@ -382,10 +340,10 @@ class Guided(Fusion):
 
             return run
 
-        out = _by_shift(guides, base, move(shift_operator))
+        out = by_shift(guides, base, move(shift_operator))
         if whole:
             return out, torch.ones(1, 1, 1, 1, dtype=torch.bool, device=out.device).expand(out.shape)
-        return out, _by_shift(mask.double(), base, move(_reach_of)) > 1 - 1e-6
+        return out, by_shift(mask.double(), base, move(_reach_of)) > 1 - 1e-6
 
     # Fusion
 
@@ -513,22 +471,6 @@ def _most_alike(sums: Sums, compared: torch.Tensor) -> torch.Tensor:
     weights = torch.zeros(compared.numel(), sums.power.numel(), dtype=torch.float64)
     weights[torch.arange(compared.numel()), likeness.argmax(1)] = 1.0
     return weights
-
-
-def _joined_pieces(one: list[list[Any]], two: list[list[Any]]) -> list[list[Any]]:
-    return [a + b for a, b in zip(one, two, strict=True)]
-
-
-def _by_shift(image: torch.Tensor, base: State, move: Callable[..., torch.Tensor]) -> torch.Tensor:
-    """``move(guides, shift)`` for the guides (n, K, y, x) of each shift, put together in their order."""
-    shifts = base.get("shifts")
-    if not shifts:
-        return move(image, base["shift"])
-    places = list(dict.fromkeys(tuple(s) for s in shifts))
-    which = [[k for k, s in enumerate(shifts) if tuple(s) == place] for place in places]
-    parts = [move(image[:, index], place) for index, place in zip(which, places, strict=True)]
-    order = torch.tensor([k for index in which for k in index]).argsort()
-    return torch.cat(parts, 1)[:, order.to(image.device)]
 
 
 def _merge_looks(one: State, two: State) -> State:
