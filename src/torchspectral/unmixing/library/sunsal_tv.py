@@ -15,7 +15,7 @@ class SunsalTvSettings(LibrarySettings):
     """SUnSAL-TV."""
 
     l1: float = setting(1e-3, "weight of the l1 norm, lambda; the paper's 5e-4 to 1e-2", ge=0)
-    tv: float = setting(3e-3, "weight of the total variation, lambda_TV; the paper's 1e-3 to 5e-3", ge=0)
+    tv: float = setting(5e-3, "weight of the total variation, lambda_TV; the paper's 1e-3 to 5e-3", ge=0)
     kind: Literal["anisotropic", "isotropic"] = setting("anisotropic", "how the two differences of a pixel are joined")
     mu: float = setting(0.05, "penalty", gt=0)
     sum_to_one: bool = setting(False, "abundances sum to one (ASC)")
@@ -49,7 +49,7 @@ def sunsal_tv(
     valid: torch.Tensor | None = None,
     *,
     l1: float = 1e-3,
-    tv: float = 3e-3,
+    tv: float = 5e-3,
     isotropic: bool = False,
     mu: float = 0.05,
     sum_to_one: bool = False,
