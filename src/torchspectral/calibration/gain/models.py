@@ -120,7 +120,11 @@ class Snapshots:
             part = ys[start : start + chunk]
             keep = torch.isfinite(part).all(1)
             part = (part if bool(keep.all()) else part[keep]).to(self.cross.dtype)
-            self.cross.addmm_(part.mH, part)
+            if part.is_complex() or part.device.type != "cpu":
+                self.cross.addmm_(part.mH, part)
+            else:
+                values = part.numpy()
+                self.cross += torch.from_numpy(values.T @ values)  # one syrk: half the work of a product
             self.count += len(part)
 
     def add_cross(self, count: int, cross: torch.Tensor) -> None:
