@@ -118,6 +118,14 @@ def settings_of(verb: str, values: dict[str, Any]) -> set[str]:
         from torchspectral.sharpening.protocol import WaldSettings
 
         return set(WaldSettings.model_fields)
+    if verb == "simulate mixture":
+        from torchspectral.synth import MixtureSettings
+
+        return set(MixtureSettings.model_fields)
+    if verb == "simulate unmixing-set":
+        from torchspectral.unmixing.protocol import UnmixingSetSettings
+
+        return set(UnmixingSetSettings.model_fields)
     if verb == "degrade":
         from torchspectral.restoration.protocol import DegradeSettings
 
@@ -140,7 +148,7 @@ def check(words: list[str]) -> None:
         sensors.get(values["resample"])
     if "settings" in values or "method" in values:
         known = settings_of(verb, values)
-        for pair in values.get("settings") or ():
+        for pair in [*(values.get("settings") or ()), *(values.get("more") or ())]:
             assert pair.partition("=")[0] in known, f"{' '.join(words)!r}: no setting {pair!r}"
 
 
