@@ -197,7 +197,11 @@ class Case:
         except (OSError, ValueError) as error:
             raise BrokenCase(f"cannot read {self.name}.npz: {error}") from None
         rows = {}
+        floors = got.get("floors", {})
         for name, spec in self.meta["output"].items():
+            if name in floors:
+                rows[name] = _compare_floor(self.meta["figures"][name], floors[name])
+                continue
             tolerance = self.meta.get("tolerance_outputs", {}).get(name, self.meta["tolerance"])
             if name not in expected:
                 raise BrokenCase(f"{self.name}.npz has no {name}")
@@ -255,6 +259,20 @@ def _compare_figure(want: Any, have: Any, tolerance: Any) -> dict[str, Any]:
     }
     if not row["ok"]:
         row["reason"] = f"{float(have):.6g}, expected {float(want):.6g}"
+    return row
+
+
+def _compare_floor(want: Mapping[str, Any], have: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a peer that the case calls a floor, not a target: PSNR at least, spectral angle at most what it reached."""
+    row: dict[str, Any] = {
+        "ok": have["psnr"] >= want["psnr"] and have["sam_deg"] <= want["sam_deg"],
+        "of_allowed": max(want["psnr"] / have["psnr"], have["sam_deg"] / want["sam_deg"]),
+    }
+    if not row["ok"]:
+        row["reason"] = (
+            f"{have['psnr']:.2f} dB and {have['sam_deg']:.2f} degrees, expected at least {want['psnr']:.2f} dB and at "
+            f"most {want['sam_deg']:.2f} degrees"
+        )
     return row
 
 

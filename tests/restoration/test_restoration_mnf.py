@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import torchspectral as ts
-from torchspectral.errors import BadCube, BadInput, BandMismatch
+from torchspectral.errors import BadCube, BadInput
 from torchspectral.io.samples import indian_pines
 from torchspectral.restoration import compare
 
@@ -111,12 +111,26 @@ def test_impossible_requests_say_so() -> None:
     cube, _, _ = scene()
     with pytest.raises(BadInput, match="only 40 bands vary"):
         ts.restore(cube, method="mnf", settings={"components": 41})
-    with pytest.raises(BadInput, match="equal"):
-        ts.restore(cube * 0 + 3, method="mnf")
-    with pytest.raises(BandMismatch, match="at least 2"):
-        ts.restore(cube[:1], method="mnf")
     with pytest.raises(BadInput, match=r"at least 2|neighbouring"):
         ts.restore(cube[:, :1, :1], method="mnf")
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("mnf", {}),
+        ("mnf", {"noise": "regression"}),
+        ("fast-eigen", {}),
+        ("fast-eigen", {"robust": "on", "loops": 2}),
+    ],
+)
+def test_one_band_and_equal_pixels_pass(method, settings) -> None:
+    cube, _, _ = scene(rows=24)
+    flat = ts.restore(cube * 0 + 3, method=method, settings=settings)["cube"].values
+    np.testing.assert_allclose(flat, 3, rtol=1e-6)
+    if "robust" not in settings:
+        one = ts.restore(cube[:1], method=method, settings=settings)["cube"].values
+        np.testing.assert_allclose(one, cube.values[:1], atol=0.05 * float(cube.values[0].std()))
 
 
 def test_compare_accounts_for_any_restoration() -> None:

@@ -70,6 +70,9 @@ def match_patches(
             sums = F.avg_pool2d(lines[None, None], (1, patch), 1)[0, 0][:, cols[inside_x] - left]
             distance = images.new_full((len(rows), len(cols)), math.inf)
             distance[inside_y.nonzero(), inside_x.nonzero()[:, 0]] = sums
+            if not (down or right):
+                # First also where all is equal: every pixel must be covered by its own patch.
+                distance.fill_(-1)
             found.append(distance.reshape(-1))
             shifts.append(down * width + right)
     nearest = torch.stack(found).topk(min(count, len(found)), 0, largest=False)

@@ -29,7 +29,7 @@ from torchspectral.ops.block_matching import match_patches
 from torchspectral.ops.collaborative import collaborative_filter
 from torchspectral.ops.gram import covariance
 from torchspectral.restoration.robust import LEAST_SHARE, outlier_share, robust_rounds
-from torchspectral.restoration.subspace import eigen_state, neighbour_sums
+from torchspectral.restoration.subspace import eigen_state, is_flat, neighbour_sums
 from torchspectral.settings import Settings, setting
 
 
@@ -93,6 +93,7 @@ class FastEigen(Method):
     scope = Scope.LOCAL
     bands = BandRule()
     needs_fit = True
+    starts_from_state = True
     state_keys = ("mean", "forward", "inverse", "noise", "rank", "bands")
 
     def __init__(self, settings: AnySettings | None = None) -> None:
@@ -119,9 +120,11 @@ class FastEigen(Method):
         if state is not None and "forward" in state and not state.get("robust"):
             return state
         if state is not None and "rounds" in state:
-            return self._robust(source, state)
+            # What the rounds repaired is no part of the state: without it they begin again.
+            begun = "repaired" in next(iter(source.tiles()))
+            return self._robust(source, state if begun else None)
         gram = source.gram()
-        wanted = self.settings.robust
+        wanted = "off" if is_flat(gram.mean, gram.covariance) else self.settings.robust
         if wanted == "on" or (wanted == "auto" and gram.n > 1 and outlier_share(source, gram) > LEAST_SHARE):
             return self._robust(source, None)
         n, total, cross = gram.n, gram.total.cpu(), gram.cross.cpu()
@@ -132,7 +135,7 @@ class FastEigen(Method):
         if self.settings.rank is None:
             pairs = source.reduce(partial(neighbour_sums, role="cube"), torch.add)
         found = eigen_state(n, total / n, spread, None, self.settings.rank, None, pairs)
-        if self.settings.refine and len(total) > 1:
+        if self.settings.refine and len(total) > 1 and found["rank"]:
             noise = self._residual_noise(source, found)
             found = eigen_state(n, total / n, spread, noise, self.settings.rank, None, pairs)
         return self._told(found, source, spread, robust=False)

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import torch
 
-from torchspectral.engine.method import BandRule, Input, Method, Output, Scope, Size, Source, State, Tile
+from torchspectral.engine.method import Input, Method, Output, Scope, Size, Source, State, Tile
 from torchspectral.errors import BadInput, BandMismatch
 from torchspectral.ops.gram import add_sums, covariance, eigh_descending
 from torchspectral.ops.noise import difference_sums, regression_noise, shift_noise
+from torchspectral.restoration.subspace import is_flat
 from torchspectral.settings import Settings, setting
 
 FLOOR = 1e-10
@@ -65,7 +66,6 @@ class Mnf(Method):
     inputs = (Input("cube"),)
     scope = Scope.LOCAL
     halo = 1
-    bands = BandRule(least=2)
     needs_fit = True
     state_keys = ("mean", "forward", "basis", "project", "components", "component_names", "component_snr", "bands")
 
@@ -86,7 +86,10 @@ class Mnf(Method):
         if n < 2:
             raise BadInput(f"got {n} valid pixels, expected at least 2: check the mask and nodata")
         spread = covariance(n, total, cross)
-        if self.settings.noise == "shift":
+        if is_flat(total / n, spread) or len(total) < 2:
+            # Nothing to tell noise from signal by: all is signal.
+            noise = torch.zeros_like(spread)
+        elif self.settings.noise == "shift":
             sums = source.reduce(self._differences, add_sums)
             noise = shift_noise(*sums)
         else:
@@ -161,16 +164,17 @@ def mnf_state(
     Raises
     ------
     BadInput
-        The scene is constant, or more components are asked for than there are.
+        More components are asked for than there are.
 
     Notes
     -----
     Bands without variance pass unchanged (the filter returns their mean). A noise covariance that is singular is
-    floored relative to the data, so that duplicated and noise-free bands are kept rather than divided by zero.
+    floored relative to the data, so that duplicated and noise-free bands are kept rather than divided by zero. A scene
+    whose pixels are all equal passes unchanged.
     """
     live = (spread.diagonal() > FLOOR * spread.diagonal().max()).nonzero()[:, 0]
-    if not len(live) or float(spread.diagonal().max()) <= 1e-14 * float(mean.square().max()):
-        raise BadInput("all valid pixels are equal, expected a scene with some contrast to tell noise from signal")
+    if is_flat(mean, spread):
+        return _unchanged(mean, noise)
     if components is not None and components > len(live):
         raise BadInput(f"got components={components}, but only {len(live)} bands vary: keep at most that many")
     data, level = spread[live][:, live], noise[live][:, live]
@@ -209,6 +213,23 @@ def mnf_state(
             "snr_before": _decibel(mean_square + spread.diagonal() - before, before),
             "snr_after": _decibel(mean_square + (keep @ spread @ keep.T).diagonal() - after, after),
         },
+    }
+
+
+def _unchanged(mean: torch.Tensor, noise: torch.Tensor) -> State:
+    """Filter of a scene whose pixels are all equal: one empty component beside the mean."""
+    bands = len(mean)
+    zero = noise.diagonal() * 0
+    return {
+        "mean": mean,
+        "forward": mean.new_zeros(1, bands),
+        "basis": mean.new_zeros(bands, 1),
+        "project": mean.new_zeros(1, bands),
+        "components": 1,
+        "component_names": ["component 1"],
+        "component_snr": [0.0] * bands,
+        "bands": {key: _plain(zero) for key in ("noise_before", "noise_after", "removed")}
+        | {key: [None] * bands for key in ("snr_before", "snr_after")},
     }
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from torchspectral.engine.method import Tile
-from torchspectral.errors import BadInput
 from torchspectral.ops.gram import eigh_descending, gram_sums
 from torchspectral.ops.noise import regression_noise
 
@@ -22,6 +21,23 @@ TRACY_WIDOM = -1.2686
 """Median of the Tracy-Widom law for real values."""
 FLOOR = 1e-12
 """Variance, relative to the largest, below which a band is constant."""
+
+
+def is_flat(mean: torch.Tensor, covariance: torch.Tensor) -> bool:
+    """Whether all pixels are equal but for rounding."""
+    return float(covariance.diagonal().max()) <= 1e-14 * float(mean.square().max())
+
+
+def _nothing(mean: torch.Tensor) -> State:
+    """Subspace of a scene whose pixels are all equal: they come back as they were."""
+    return {
+        "mean": mean,
+        "forward": mean.new_zeros(1, len(mean)),
+        "inverse": mean.new_zeros(len(mean), 1),
+        "noise": torch.zeros_like(mean),
+        "rank": 0,
+        "eigenvalues": [0.0] * len(mean),
+    }
 
 
 def live_bands(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,12 +152,7 @@ def eigen_state(
     -------
     dict
         ``mean`` (bands,), ``forward`` (k, bands), ``inverse`` (bands, k), ``noise`` (bands,), ``rank``,
-        ``eigenvalues``.
-
-    Raises
-    ------
-    BadInput
-        All pixels are equal.
+        ``eigenvalues``. Where all pixels are equal the rank is 0, and the one component that is kept is empty.
 
     Notes
     -----
@@ -150,9 +161,9 @@ def eigen_state(
     29(2), 2001). The median eigenvalue stands for the variance, so that a noise estimate that is wrong by a factor does
     no harm.
     """
+    if is_flat(mean, covariance):
+        return _nothing(mean)
     live, twin = live_bands(covariance)
-    if not len(live) or float(covariance.diagonal().max()) <= 1e-14 * float(mean.square().max()):
-        raise BadInput("all valid pixels are equal, expected a scene with some contrast to tell noise from signal")
     sigma = torch.zeros_like(mean)
     sigma[live] = noise_of(n, covariance, live) if noise is None else noise[live].clamp_min(1e-12)
     scale = sigma[live]
