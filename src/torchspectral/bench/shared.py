@@ -61,7 +61,7 @@ def write_tables(
     rows: Sequence[Mapping[str, Any]],
     *,
     caption: str = "",
-    digits: int = 4,
+    digits: int = 3,
     overwrite: bool = True,
 ) -> dict[str, str]:
     """Rows as ``NAME.csv``, ``.md`` and ``.tex``; the column ``run`` is for pages alone. Returns the paths by file name."""

@@ -8,12 +8,10 @@ the table with the reason.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +20,7 @@ import xarray as xr
 import yaml
 
 from torchspectral import registry
+from torchspectral.bench.shared import colours, cost, key_of, rows_of, windows, write_figures, write_tables
 from torchspectral.bench.store import Measured, Store
 from torchspectral.errors import BadInput, BadSettings, GridMismatch, OutputExists, TorchspectralError
 from torchspectral.log import Progress, Step, no_progress
@@ -29,7 +28,6 @@ from torchspectral.report.charts import band_curves
 from torchspectral.report.figures import error_maps, rgb_panels
 from torchspectral.report.files import write_whole
 from torchspectral.report.html import write_html
-from torchspectral.report.tables import Table, mean_std
 from torchspectral.result import Report, Result
 from torchspectral.settings import Settings, setting
 from torchspectral.sharpening.base import as_pan, sharpen
@@ -40,7 +38,6 @@ FULL = ("D_lambda", "D_s", "D_sR", "D_rho", "QNR")
 COMPARED = ("ERGAS", "SAM", "Q2n")
 SHOWN = 8
 """Methods in the pictures."""
-COLOURS = (665.0, 560.0, 490.0)
 PARTS = "parts"
 
 
@@ -142,7 +139,9 @@ def bench_sharpening(
         finer = fine if fine is not None else (_first(guides) if guides is not None else None)
         ratio = max(2, _ratio_of(finer, scene)) if finer is not None else 4
     guided = [card.name for card in cards if "guides" in card.needs]
-    store = Store(folder / PARTS, keep=resume, key=_key(scene, fine, ratio, chosen))
+    store = Store(
+        folder / PARTS, keep=resume, key=key_of((scene, fine), ratio, chosen.model_dump(exclude={"seeds", "device"}))
+    )
     bench = _Bench(names, guided, ratio, chosen, special, store, progress)
     bench.cut = cut
     bench.reduced(scene, fine, guides, seed)
@@ -235,7 +234,7 @@ class _Bench:
                 self.pictures[name], self.errors[name] = first.picture, first.error_map
         assert self.truth is not None
         self.wavelength = np.asarray(self.truth["wavelength"].values, float)
-        self.rows["reduced"] = self._rows("reduced", measured)
+        self.rows["reduced"] = rows_of(measured, self.reports, self.failed["reduced"])
         theirs, source = published(self.truth, self.ratio, self.settings)
         if theirs:
             self.notes.append(f"columns with 'paper' hold the figures of {source}")
@@ -279,9 +278,9 @@ class _Bench:
             found = Measured(report=result.report.as_dict())
             if "bands" in result:
                 found.bands = {str(name): list(values) for name, values in result["bands"].to_dict("list").items()}
-            for window in _windows(wanted, self.settings.tiles):
+            for window in windows(wanted, self.settings.tiles):
                 parts = _whole_windows(inner.isel(window), wanted.isel(window), kinds, self.ratio, score)
-                found.figures.append(parts | _cost(result.report))
+                found.figures.append(parts | cost(result.report))
             whole = score(inner, wanted, metrics=["RMSE"])
             bands = whole.report.figures["bands"]
             curve = np.full(truth.sizes["band"], np.nan)
@@ -290,7 +289,7 @@ class _Bench:
             difference = np.asarray(cube.values, np.float32) - np.asarray(truth.values, np.float32)
             with np.errstate(invalid="ignore"):
                 found.error_map = np.sqrt(np.nanmean(difference**2, axis=0))
-            found.picture = np.asarray(cube.isel(band=_colours(truth)).values, np.float32)
+            found.picture = np.asarray(cube.isel(band=colours(truth)).values, np.float32)
             return found
 
         return scored
@@ -309,7 +308,7 @@ class _Bench:
                 self._measure("full", 0, name, seed, scene, given, lambda r: self._unscored(r, scene, pan, guides))
             )
         self.progress(Step("full resolution", 1.0))
-        self.rows["full"] = self._rows("full", measured)
+        self.rows["full"] = rows_of(measured, self.reports, self.failed["full"])
 
     def _unscored(self, result: Result, scene: xr.DataArray, pan: xr.DataArray | None, guides: Any) -> Measured:
         if pan is None:
@@ -320,7 +319,7 @@ class _Bench:
             image = assemble(scene, guides, resample=True, done=Done()).image
             pan = as_pan(image.mean("band", keep_attrs=True))
         figures = full_resolution(result.primary, scene, pan)
-        return Measured([figures | _cost(result.report)], result.report.as_dict())
+        return Measured([figures | cost(result.report)], result.report.as_dict())
 
     def _measure(
         self, stage: str, turn: int, name: str, seed: int, hs: xr.DataArray, given: dict[str, Any], scored: Any
@@ -341,28 +340,6 @@ class _Bench:
         self.store.put(key, special, found)
         return found
 
-    def _rows(self, stage: str, measured: Mapping[str, list[Measured]]) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        columns = next((list(m.figures[0]) for found in measured.values() for m in found if m.figures), [])
-        for name in self.names:
-            found = [m for m in measured[name] if m.figures]
-            if not found:
-                why = next((m.error for m in measured[name] if m.error), "not measured")
-                self.failed[stage][name] = why
-                rows.append({"method": name, **dict.fromkeys(columns), "note": why})
-                continue
-            self.reports.append(_report_of(found[0].report))
-            turns = [figures for m in found for figures in m.figures]
-            values = {key: [t[key] for t in turns if t.get(key) is not None] for key in columns}
-            row = {
-                key: None if not any(map(np.isfinite, v)) else v[0] if len(v) == 1 else mean_std(v)
-                for key, v in values.items()
-            }
-            rows.append({"method": name, **row, "run": len(self.reports)})
-        if any("note" in row for row in rows):
-            rows = [row | {"note": row.get("note", "")} for row in rows]
-        return rows
-
     def write(self, folder: Path, seed: int) -> Result:
         """Tables, figures and the page."""
         import pandas as pd  # type: ignore[import-untyped]
@@ -380,15 +357,10 @@ class _Bench:
         for name, rows in self.rows.items():
             if not rows:
                 continue
-            table = Table([{k: v for k, v in row.items() if k != "run"} for row in rows], caption=titles[name])
-            for suffix, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
-                paths[f"{name}.{suffix}"] = str(write_whole(folder / f"{name}.{suffix}", text.encode()))
+            paths |= write_tables(folder, name, rows, caption=titles[name])
             tables.append((titles[name], rows))
         figures = self._figures()
-        for caption, figure in figures:
-            file = folder / f"{caption.split(':')[0].lower().replace(' ', '-')}.png"
-            figure.savefig(file, dpi=150)
-            paths[file.name] = str(file)
+        paths |= write_figures(folder, figures)
         page = {
             "title": "Sharpening",
             "text": "Each method was run with its defaults unless the settings that stand with its run say otherwise.",
@@ -425,7 +397,7 @@ class _Bench:
     def _images(self) -> list[tuple[str, Any]]:
         assert self.truth is not None
         unit = str(self.truth.attrs.get("units", "1"))
-        three = self.truth.isel(band=_colours(self.truth))
+        three = self.truth.isel(band=colours(self.truth))
         panels = [("truth", three), *((name, three.copy(data=image)) for name, image in self.pictures.items())]
         return [
             ("Pictures: natural colours at reduced resolution", rgb_panels(panels, columns=4)),
@@ -474,17 +446,6 @@ def _cut_pixels(
     return part, pan, [f"cut to rows {top + 1} to {bottom} and columns {left + 1} to {right}"]
 
 
-def _windows(image: xr.DataArray, tiles: int) -> list[dict[str, slice]]:
-    """The image in `tiles` x `tiles` parts of at least 32 pixels a side."""
-    spans = []
-    for axis in ("y", "x"):
-        size = image.sizes[axis]
-        count = max(1, min(tiles, size // 32))
-        edges = np.linspace(0, size, count + 1).astype(int)
-        spans.append([slice(int(a), int(b)) for a, b in pairwise(edges)])
-    return [{"y": rows, "x": cols} for rows in spans[0] for cols in spans[1]]
-
-
 def _whole_windows(out: xr.DataArray, truth: xr.DataArray, kinds: Any, ratio: int, score: Any) -> dict[str, float]:
     """Figures of one part; a metric whose window is larger than the part is left out."""
     found: dict[str, float] = {}
@@ -495,14 +456,6 @@ def _whole_windows(out: xr.DataArray, truth: xr.DataArray, kinds: Any, ratio: in
             continue
         found |= {k: float(v) for k, v in figures.items() if k != "bands"}
     return {name: found[name] for name in REDUCED if name in found}
-
-
-def _colours(cube: xr.DataArray) -> list[int]:
-    """Bands for a natural-colour picture, or evenly spread ones."""
-    wave = np.asarray(cube["wavelength"].values, dtype=np.float64)
-    if np.isfinite(wave).any():
-        return [int(np.nanargmin(np.abs(wave - colour))) for colour in COLOURS]
-    return [int(b) for b in np.linspace(cube.sizes["band"] - 1, 0, 3)]
 
 
 def _first(guides: Any) -> xr.DataArray:
@@ -522,22 +475,6 @@ def _ratio_of(fine: xr.DataArray, scene: xr.DataArray) -> int:
     if here.kind in ("map", "rotated") and there.kind in ("map", "rotated") and here.crs == there.crs:
         return round(there.resolution[0] / here.resolution[0])
     return round(fine.sizes["x"] / scene.sizes["x"])
-
-
-def _key(scene: xr.DataArray, pan: xr.DataArray | None, ratio: int, settings: BenchSettings) -> str:
-    """What measurements must share to be compared: pixels that were looked at, ratio, settings."""
-    digest = hashlib.sha256()
-    for image in (scene, pan):
-        if image is not None:
-            step = [max(1, n // 64) for n in image.shape]
-            sample = image.isel({d: slice(None, None, s) for d, s in zip(image.dims, step, strict=True)}).values
-            digest.update(repr(image.shape).encode() + np.ascontiguousarray(sample).tobytes())
-    digest.update(json.dumps([ratio, settings.model_dump(exclude={"seeds", "device"})]).encode())
-    return digest.hexdigest()
-
-
-def _report_of(values: Mapping[str, Any]) -> Report:
-    return Report(**{k: v for k, v in values.items() if k in Report.__dataclass_fields__})
 
 
 def full_resolution(fused: xr.DataArray, hs: xr.DataArray, pan: xr.DataArray) -> dict[str, float]:
@@ -569,7 +506,3 @@ def full_resolution(fused: xr.DataArray, hs: xr.DataArray, pan: xr.DataArray) ->
     rho = index.d_rho(f, p, index.ratio_of(f, h))
     found = index.qnr(f, h, p) | {"D_s": index.d_s(f, h, p), "D_rho": float(rho.mean())}
     return {name: float(found[name]) for name in FULL}
-
-
-def _cost(report: Report) -> dict[str, float]:
-    return {"seconds": float(report.seconds.get("total", 0.0)), "memory [MB]": report.peak_memory / 1e6}

@@ -265,8 +265,8 @@ class _Bench:
             raise BadInput(f"no method could be run: {failed[FLOOR]}")
         scale = self.settings.scale
         caption = f"Super-resolution x{scale}, {len(self.measured[FLOOR])} scenes degraded by bicubic imresize"
-        paths = write_tables(folder, "scores", scores, caption=caption)
-        paths |= write_tables(folder, "scenes", scenes, caption=f"{caption}: each scene")
+        paths = write_tables(folder, "scores", scores, caption=caption, digits=4)
+        paths |= write_tables(folder, "scenes", scenes, caption=f"{caption}: each scene", digits=4)
         shown = [n for n in self.rows if self.measured[n][title].picture is not None]
         first = {name: self.measured[name][title] for name in shown}
         three = truth.isel(band=colours(truth))
