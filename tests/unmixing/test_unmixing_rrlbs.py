@@ -16,7 +16,7 @@ from torchspectral.ops.gram import gram_sums
 from torchspectral.synth import mixture
 from torchspectral.unmixing import score
 from torchspectral.unmixing.factorisation import base
-from torchspectral.unmixing.factorisation.channels import band_quality, band_quality_figure, clean_channels
+from torchspectral.unmixing.factorisation.channels import band_quality, clean_channels, draw_band_quality
 from torchspectral.unmixing.factorisation.rrlbs import hoyer
 
 
@@ -101,9 +101,12 @@ def test_outlier_channels_are_found_weighed_and_shown(tmp_path: Path) -> None:
     assert result.report.figures["suggested_bad_bands"] == bad.tolist()
     assert set(bad) <= set(result.report.figures["screened_bands"])
     np.testing.assert_allclose(table["wavelength_nm"], made.wavelength)
-    figure = band_quality_figure(table)
-    figure.savefig(tmp_path / "band_quality.png")
-    assert (tmp_path / "band_quality.png").stat().st_size > 5000
+    assert draw_band_quality(result) is None
+    settings = {"iterations": 3, "lambda_rel": 0.0}
+    written = ts.unmix(cube, 3, method="rrlbs", settings=settings, out=f"{tmp_path}/out/")
+    path = draw_band_quality(written)
+    assert path == tmp_path / "out/band_quality.png" and path.read_bytes()[:4] == b"\x89PNG"
+    assert written.paths["band_quality.png"] == str(path) and path.stat().st_size > 5000
 
 
 def test_given_bad_bands_are_respected_and_all_bands_are_weighed() -> None:

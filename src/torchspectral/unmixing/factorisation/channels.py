@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from torchspectral.engine.method import Gram
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from torchspectral.result import Result
 
 REACH = 2
 """A channel is compared with this many neighbours on each side; the best one counts."""
@@ -129,3 +133,22 @@ def band_quality_figure(table: pd.DataFrame) -> Figure:
         axes.plot(x[bad], weight[bad], "x", color="#c0392b", label="suggested bad")
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     return figure
+
+
+def draw_band_quality(result: Result, *, overwrite: bool = False) -> Path | None:
+    """Write the plot beside the band-quality table of a result in a folder; None where it has none.
+
+    Raises
+    ------
+    OutputExists, OutputFailed
+    """
+    from torchspectral.report.files import write_whole
+
+    table = result.paths.get("band_quality")
+    if table is None:
+        return None
+    drawn = BytesIO()
+    band_quality_figure(result["band_quality"]).savefig(drawn, format="png", bbox_inches="tight")
+    path = write_whole(Path(table).with_suffix(".png"), drawn.getvalue(), overwrite=overwrite)
+    result.paths["band_quality.png"] = str(path)
+    return path
