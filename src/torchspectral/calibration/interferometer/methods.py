@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -84,15 +85,29 @@ class _Reconstruction(Method):
             )
         state = dict(state)
         if "strength" not in state:
-            y = source.sample(SAMPLE).double()
-            y = y[:, torch.isfinite(y).all(dim=0)]
+            ring, y = self._sample(source, state)
+            y = y[:, torch.isfinite(y).all(dim=0)].double()
             open_choice = any(isinstance(v, str) for k, v in self.settings if k in ("regularisation", "ratio"))
             if open_choice and not y.shape[1]:
                 raise BadInput("no pixel has all interferograms, expected some to choose the regularisation by")
             rows = torch.as_tensor(state["rows"], device=y.device)
-            chosen = choose_strength(self.name, state["matrix"][0].to(y.device)[rows], self.settings, y[rows])
+            chosen = choose_strength(self.name, state["matrix"][ring].to(y.device)[rows], self.settings, y[rows])
             state |= {"strength": chosen.value, "chosen_by": chosen.how}
         return state
+
+    def _sample(self, source: Source, state: State) -> tuple[int, torch.Tensor]:
+        """Some interferograms (I, n) that share a direction, and which."""
+        rings = np.asarray(state.get("rings", [1.0]))
+        if rings.size == 1:
+            return 0, source.sample(SAMPLE)
+        cosines = off_axis_cosines(self._shape, float(state.get("field_of_view", 0.0)))
+        ring = int(np.bincount(nearest_ring(cosines, rings).ravel()).argmax())
+        return ring, source.reduce(partial(self._pixels_of, ring=ring, state=state), _joined)
+
+    def _pixels_of(self, tile: Tile, ring: int, state: State) -> torch.Tensor:
+        here = self._ring_of(tile, state).reshape(1, 1, tile.window.height, tile.window.width)
+        keep = (tile.core(here)[0, 0] == ring) & tile.core(tile.valid)[0, 0].cpu()
+        return tile.core("interferogram")[0][:, keep][:, :SAMPLE]
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Spectra (n, K, y, x) and root mean square of T x - y (n, 1, y, x)."""
@@ -160,6 +175,10 @@ class _Reconstruction(Method):
         if state.get("strength") is not None:
             found |= {"strength": float(state["strength"]), "chosen_by": state.get("chosen_by", "given")}
         return found
+
+
+def _joined(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return torch.cat([one, other], dim=1)[:, :SAMPLE]
 
 
 def as_spectra_cube(layers: xr.DataArray, wavelength: Any) -> xr.DataArray:

@@ -1,0 +1,180 @@
+"""From a scene to interferograms and back, in memory, streamed, and by the command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import torchspectral as ts
+from torchspectral.calibration import interferometer as fp
+from torchspectral.calibration.interferometer.figures import choose_rows
+from torchspectral.calibration.interferometer.forward import trapezoid_weights
+from torchspectral.cli import main
+from torchspectral.errors import BadInput, BadSettings, BandMismatch, MissingMetadata
+
+WAVELENGTH = 1000 / np.linspace(2.4, 1.05, 60)
+
+
+def instrument(count: int = 150, reflectivity: float = 0.45, **more) -> fp.Characterization:
+    random = np.random.default_rng(0)
+    return fp.Characterization(
+        np.arange(count)[:, None] * 0.2,
+        np.full((count, 1), 3.0) * random.uniform(0.9, 1.1, (count, 1)),
+        np.full((count, 1), reflectivity),
+        random.uniform(0, 0.3, (count, 1)),
+        wavenumber=np.linspace(1.0, 2.5, 90),
+        name="toy",
+        **more,
+    )
+
+
+def scene(rows: int = 6, cols: int = 5, wavelength: np.ndarray = WAVELENGTH):
+    random = np.random.default_rng(1)
+    centre, width = random.uniform(450, 900, (2, 1, rows, cols))[0], 60 + 60 * random.random((1, rows, cols))
+    values = 0.2 + 0.6 * np.exp(-0.5 * ((wavelength[:, None, None] - centre) / width) ** 2)
+    return ts.make_cube(values.astype(np.float32), wavelength=wavelength, quantity="reflectance")
+
+
+def error(found, truth) -> float:
+    return float(np.linalg.norm(found.values - truth.values) / np.linalg.norm(truth.values))
+
+
+@pytest.mark.parametrize("response", ["relative", "absolute"])
+def test_round_trip_at_one_percent_noise(response: str) -> None:
+    wavelength = 1000 / np.linspace(2.45, 1.02, 74)
+    device, cube = instrument(120, reflectivity=0.2), scene(2, 3, wavelength)
+    y = fp.simulate(cube, device, response=response)
+    assert y.sizes["band"] == device.count and y.attrs["quantity"] == "dn"
+    y = y + 0.01 * float(y.std()) * np.random.default_rng(0).uniform(-1, 1, y.shape)
+    errors = {}
+    for method in ("ridge", "phillips-twomey", "pinv", *(("loris-verhoeven",) if response == "relative" else ())):
+        result = ts.reconstruct(y, device, method=method, wavelength=wavelength, response=response)
+        np.testing.assert_allclose(result["spectra"]["wavelength"], wavelength)
+        errors[method] = error(result["spectra"], cube)
+        assert result["rmse"].dims == ("layer", "y", "x")
+    worst = errors.pop("pinv")
+    assert max(errors.values()) < 0.05 and worst > max(errors.values()), (errors, worst)
+
+
+def test_flagged_interferometers_are_left_out() -> None:
+    flags = tuple(("large residual",) if i in (7, 90) else () for i in range(150))
+    device, cube = instrument(), scene()
+    y = fp.simulate(cube, device)
+    y.values[[7, 90]] += 30.0
+    y = y.assign_coords(good=("band", np.arange(150) != 33))
+    y.values[33] = np.nan
+    kept = ts.reconstruct(y, replace(device, flags=flags), wavelength=WAVELENGTH)
+    assert error(kept["spectra"], cube) < 1e-3
+    assert any("3 of 150 interferometers" in n for n in kept.report.notes)
+    assert kept.report.figures["interferometers"] == 147
+    used = ts.reconstruct(y, replace(device, flags=flags), wavelength=WAVELENGTH, flagged=True)
+    assert error(used["spectra"], cube) > 10 * error(kept["spectra"], cube)
+
+
+def test_a_pixel_that_misses_interferograms_comes_back_empty() -> None:
+    device, cube = instrument(), scene()
+    y = fp.simulate(cube, device)
+    y.values[4, 2, 3] = np.nan
+    found = ts.reconstruct(y, device, wavelength=WAVELENGTH)["spectra"]
+    assert np.isnan(found.values[:, 2, 3]).all() and np.isfinite(np.delete(found.values.reshape(60, -1), 13, 1)).all()
+
+
+def test_files_tiles_and_wavelengths(tmp_path: Path) -> None:
+    device, cube = instrument(), scene(30, 20)
+    y = fp.simulate(cube, device, noise=0.005)
+    whole = ts.reconstruct(y, device)
+    np.testing.assert_allclose(whole["spectra"]["wavelength"], fp.default_wavelengths(device))
+    ts.save(y, tmp_path / "y.tif")
+    device.save(tmp_path / "device.json")
+    result = ts.reconstruct(ts.open(tmp_path / "y.tif"), tmp_path / "device.json", out=tmp_path / "x.tif", tile=(8, 20))
+    again = ts.open(tmp_path / "x.tif")
+    np.testing.assert_allclose(again["wavelength"], whole["spectra"]["wavelength"], atol=1e-3)
+    np.testing.assert_allclose(again.values, whole["spectra"].values, rtol=1e-4, atol=1e-5)
+    assert result.report.settings["order"] == 2 and (tmp_path / "x.tif.run.yaml").exists()
+
+
+def test_off_axis_pixels_are_reconstructed_with_their_own_paths() -> None:
+    layout = fp.Geometry((70, 130), (6, 6), (4, 4), (10, 15), "vertical", 0.0, 100.0, 12.0, "toy")
+    device, cube = instrument(geometry=layout), scene(6, 6)
+    image = fp.simulate(cube, device, mosaic=True)
+    assert image.shape == (1, 70, 130)
+    found = ts.reconstruct(image, device, wavelength=WAVELENGTH)
+    assert error(found["spectra"], cube) < 0.01
+    on_axis = replace(device, geometry=replace(layout, field_of_view=0.0))
+    blind = ts.reconstruct(fp.subimages(image, device), on_axis, wavelength=WAVELENGTH)
+    assert error(blind["spectra"], cube) > 3 * error(found["spectra"], cube)
+    larger = fp.simulate(scene(12, 12), device)
+    assert larger.shape == (150, 6, 6)
+
+
+def test_lines_choose_the_regularisation() -> None:
+    device, cube = instrument(), scene()
+    sigma = np.linspace(1.0, 2.5, 90)
+    lines = fp.Acquisition(device.transfer(sigma), sigma)
+    y = fp.simulate(cube, device, noise=0.01, response="absolute")
+    result = ts.reconstruct(y, device, method="ridge", wavelength=WAVELENGTH, response="absolute", lines=lines)
+    assert result.report.figures["chosen_by"] == "known spectra"
+
+
+def test_the_trapezoidal_rule_in_any_order() -> None:
+    axis = np.array([2.0, 1.0, 1.5, 3.0])
+    assert trapezoid_weights(axis) @ axis == pytest.approx((9 - 1) / 2)
+    assert trapezoid_weights(axis).sum() == pytest.approx(2.0)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    device, cube = instrument(), scene()
+    y = fp.simulate(cube, device)
+    with pytest.raises(BandMismatch, match="149 bands for a device of 150"):
+        ts.reconstruct(y[:-1], device)
+    with pytest.raises(BadInput, match="characterised from 400 to 1000 nm"):
+        ts.reconstruct(y, device, wavelength=np.linspace(300, 2000, 50))
+    with pytest.raises(BadInput, match="no interferometer is left"):
+        ts.reconstruct(y, replace(device, flags=(("large residual",),) * 150))
+    with pytest.raises(BadSettings, match="reconstructs no spectra"):
+        ts.reconstruct(y, device, method="reflectance")
+    with pytest.raises(BadSettings, match="float32"):
+        ts.reconstruct(y, device, dtype="int16")
+    with pytest.raises(MissingMetadata, match="no wavelengths"):
+        fp.simulate(y, device)
+    with pytest.raises(MissingMetadata, match="layout"):
+        fp.simulate(cube, device, mosaic=True)
+    with pytest.raises(MissingMetadata, match="over which wavenumbers"):
+        ts.reconstruct(y, replace(device, wavenumber=None))
+    with pytest.raises(BadInput, match="no instrument"):
+        ts.run(ts.create_method("calibration", "ridge"), {"interferogram": y})
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    device = instrument()
+    ts.save(fp.simulate(scene(), device), tmp_path / "y.tif")
+    device.save(tmp_path / "device.json")
+    words = ["reconstruct", tmp_path / "y.tif", "--device", tmp_path / "device.json", "-o", tmp_path / "out.tif"]
+    with pytest.raises(SystemExit) as stop:
+        main([str(w) for w in [*words, "--wavelengths", "420:950:50", "--compute", "cpu", "--json"]])
+    assert stop.value.code == 0, capsys.readouterr().err
+    np.testing.assert_allclose(ts.open(tmp_path / "out.tif")["wavelength"], np.linspace(420, 950, 50), atol=1e-3)
+    with pytest.raises(SystemExit) as stop:
+        main([str(w) for w in [*words, "--wavelengths", "950:420", "--overwrite"]])
+    assert stop.value.code == 2
+
+
+def test_a_folder_becomes_a_device_with_pictures(samples: Path, tmp_path: Path) -> None:
+    source = fp.read_acquisition(samples / "irca" / "imagaz_1").rows(slice(10, 40))
+    folder = tmp_path / "acquisition"
+    folder.mkdir()
+    for name, value in (("data", source.data), ("norm", source.norm), ("central_wavenumbers", source.wavenumber)):
+        np.save(folder / f"{name}.npy", value)
+    result = fp.calibrate_folder(folder, tmp_path / "device.json", recipe="imagaz_1")
+    for suffix in (".json", ".csv", ".png", ".fits.png", ".json.run.yaml"):
+        assert (tmp_path / f"device{suffix}").stat().st_size > 200
+    assert fp.load_device(tmp_path / "device.json").count == 30 == len(result["table"])
+    rows = choose_rows(result["device"], 12)
+    assert 1 <= len(rows) <= 12 and rows == sorted(set(rows))
+    with pytest.raises(BadSettings, match="expected some of 0 to 29"):
+        fp.fits_figure(result["device"], source, [99])
+    folder_result = fp.calibrate_folder(folder, tmp_path / "folder", recipe="imagaz_1", pictures=False)
+    assert (tmp_path / "folder" / "table.csv").exists() and len(folder_result.paths) == 2
