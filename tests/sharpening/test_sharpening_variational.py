@@ -75,7 +75,9 @@ def test_the_engine_agrees_with_tensors(recipe, method: str, ratio: int) -> None
     holes = hs.copy(deep=True)
     holes.values[:, 3:5, 2] = np.nan
     out = ts.sharpen(holes, pan, method=method, settings=QUICK[method])["cube"].values
-    assert np.array_equal(np.isnan(out), maximum_filter(np.isnan(holes.values), (1, 3, 3)).repeat(ratio, 1).repeat(ratio, 2))
+    assert np.array_equal(
+        np.isnan(out), maximum_filter(np.isnan(holes.values), (1, 3, 3)).repeat(ratio, 1).repeat(ratio, 2)
+    )
 
 
 @pytest.mark.parametrize("method", QUICK)
@@ -204,5 +206,6 @@ def test_hysure_puts_the_image_where_it_belongs(recipe) -> None:
     ours = fuse(hs, pan, "hysure", settings, state={"seed": 0})
     theirs = fuse(hs, pan, "hysure", settings | {"compat": "authors-code"}, state={"seed": 0})
     assert _rmse(ours, truth) < _rmse(theirs, truth)
-    others = [fuse(hs, pan, "hysure", settings, state={"seed": n}) for n in (0, 1, 2, 3)]
-    assert torch.equal(others[0], ours) and any(not torch.equal(o, ours) for o in others)
+    few = settings | {"iterations": 2}
+    again, *others = (fuse(hs, pan, "hysure", few, state={"seed": n}) for n in (0, 0, 1, 2, 3))
+    assert torch.equal(others[0], again) and any(not torch.equal(o, again) for o in others)

@@ -49,7 +49,7 @@ def test_guard_and_trace_survive_a_state():
 def pair():
     from torchspectral.synth.scenes import mixed_scene
 
-    made = mixed_scene(3, 40, 40, seed=2)
+    made = mixed_scene(3, 22, 22, seed=2)
     values = made.values.copy()
     values[1] = 0.25
     cube = ts.make_cube(values, wavelength=[650.0, 550.0, 450.0], quantity="reflectance")
