@@ -67,7 +67,7 @@ def scored(result, spectra: np.ndarray, parts: np.ndarray, matching: str = "angl
 @pytest.mark.parametrize(
     ("method", "noise", "first", "settings", "floor"),
     [
-        ("admmnet", (30, 1.8), {"epochs": 1, "learning_rate": 1e-9}, {"epochs": 30}, 0.012),
+        ("admmnet", (30, 1.8), {"epochs": 1, "learning_rate": 1e-9}, {"epochs": 30, "batch": 64}, 0.012),
         ("cnnaeu", (30, 1.8), {"epochs": 1, "patch": 12, "batch": 4}, {"epochs": 150, "patch": 12, "batch": 4}, 0.25),
         ("cycu-net", (6, 1.2), {"epochs": 1}, {"epochs": 150}, 0.20),
         (
@@ -241,7 +241,10 @@ def test_too_small_for_the_layers() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "angle", "error"), [])
+@pytest.mark.parametrize(
+    ("method", "angle", "error"),
+    [("admmnet", 0.12, 0.13), ("cycu-net", 0.10, 0.13), ("deeptrans-hsu", 0.12, 0.13)],
+)
 def test_samson_at_the_published_schedule(samples: Path, method: str, angle: float, error: float) -> None:
     folder = samples / "unmixing/samson"
     values = scipy.io.loadmat(folder / "samson_1.mat")["V"].reshape(156, 95, 95).transpose(0, 2, 1)

@@ -109,11 +109,11 @@ class ADMMNetSettings(PixelSettings):
 
     epochs: int = setting(300, "passes over the pixels", ge=1)
     learning_rate: float = setting(1e-4, "learning rate of Adam", gt=0)
-    batch: int = setting(64, "pixels in a step", ge=1)
+    batch: int = setting(1024, "pixels in a step; the paper's are not known, smaller ones let endmembers drift", ge=1)
     blocks: int = setting(2, "unrolled iterations", ge=1)
     sparsity: float = setting(1e-3, "lambda: weight of the l1 norm at the start", ge=0)
     mu: float = setting(1e-2, "weight of the augmented Lagrangian at the start", gt=0)
-    nonnegative: bool = setting(False, "keep the decoder's spectra from becoming negative")
+    nonnegative: bool = setting(True, "keep the decoder's spectra from becoming negative")
     tied: bool = setting(False, "one set of weights for all iterations")
 
 
