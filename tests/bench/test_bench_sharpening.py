@@ -58,6 +58,7 @@ def test_a_stopped_bench_goes_on_and_measures_nothing_twice(scene, tmp_path, mon
         return ts.sharpen(*args, **kw)
 
     monkeypatch.setattr(bench, "sharpen", counting)
+    monkeypatch.setattr(bench._Bench, "_figures", lambda self: [])
     options = {"methods": ["exp", "gsa"], "ratio": 2, "out": tmp_path, "crop": 4}
     with pytest.raises(KeyboardInterrupt):
         bench_sharpening(scene, **options)
