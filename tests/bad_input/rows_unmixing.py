@@ -16,6 +16,7 @@ from torchspectral.errors import (
     BadSettings,
     BandMismatch,
     GridMismatch,
+    TooLarge,
     UnknownName,
 )
 
@@ -113,6 +114,69 @@ ROWS = [
         "only 8 bands vary",
     ),
     Row("mnf-one-pixel", lambda tmp: ts.restore(cube(8, 1, 1), method="mnf"), BadInput, "got 1 valid pixels"),
+]
+
+
+def covers(first: int, last: int) -> xr.DataArray:
+    return library().isel(band=slice(first, last))
+
+
+ROWS += [
+    Row(
+        "library-not-covering",
+        lambda tmp: ts.unmix(cube(), library=covers(0, 5), resampling="linear"),
+        BandMismatch,
+        "missing values in . of the 8 bands.*drop",
+    ),
+    Row(
+        "library-covering-nothing",
+        lambda tmp: ts.unmix(cube(), library=library(shift=9000), resampling="linear", uncovered="drop"),
+        BandMismatch,
+        "cover none of the 8",
+    ),
+    Row("uncovered-word", lambda tmp: ts.unmix(cube(), library=library(), uncovered="fill"), BadSettings, "refuse or"),
+    Row("resampling-word", lambda tmp: ts.unmix(cube(), library=library(), resampling="cubic"), BadSettings, "srf"),
+    Row("ignore-odd", lambda tmp: ts.unmix(cube(), 3, ignore=[(400, 500), (600,)]), BadSettings, "expected pairs"),
+    Row("ignore-all", lambda tmp: ts.endmembers(cube(), 3, ignore=[(0, 9999)]), BandMismatch, "no band is left"),
+    Row("sunsal-of-nothing", lambda tmp: ts.unmix(cube(), method="sunsal"), BadInput, "neither a library nor a state"),
+    Row(
+        "sunsal-exact-signed",
+        lambda tmp: ts.unmix(
+            cube(), library=library(), method="sunsal", settings={"solver": "exact", "positive": False}
+        ),
+        BadSettings,
+        "expected positive=True",
+    ),
+    Row(
+        "sunsal-tv-too-large",
+        lambda tmp: ts.unmix(cube(8, 60, 50), library=library(), method="sunsal-tv", max_memory=100_000),
+        TooLarge,
+        "at once",
+    ),
+    Row("sunaa-k", lambda tmp: ts.unmix(cube(), 4, library=library(), method="sunaa"), BadInput, "library of 3"),
+    Row(
+        "mesma-classes",
+        lambda tmp: ts.unmix(cube(), library=library(), method="mesma", settings={"classes": ["a"]}),
+        BadSettings,
+        "1 classes for 3",
+    ),
+    Row(
+        "mesma-shade",
+        lambda tmp: ts.unmix(cube(), library=library(), method="mesma", settings={"shade": True}),
+        BadSettings,
+        "removes shade",
+    ),
+    Row(
+        "sma-normalisation",
+        lambda tmp: ts.unmix(cube(), library=library(), method="sma", settings={"normalisation": "mean"}),
+        BadSettings,
+        "normalisation='mean'",
+    ),
+    Row("edaa-one-pixel", lambda tmp: ts.unmix(cube(8, 1, 1), 2, method="edaa"), BadInput, "got 1 valid pixels"),
+    Row("sisal-constant", lambda tmp: ts.endmembers(flat(0.5), 3, method="sisal"), BadInput, "span 0 dimensions"),
+    Row("polygons-missing", lambda tmp: ts.endmembers(cube(), method="polygons"), BadInput, "'labels' is missing"),
+    Row("polygons-empty", lambda tmp: ts.endmembers(cube(), labels=labels(0)), BadInput, "no labelled pixel"),
+    Row("names-elsewhere", lambda tmp: ts.unmix(cube(), 3, names_from=library(shift=9000)), BandMismatch, "in common"),
 ]
 
 

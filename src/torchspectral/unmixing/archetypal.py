@@ -17,7 +17,7 @@ from torchspectral.errors import BadInput, BadSettings
 from torchspectral.ops.bvls import simplex_gram
 from torchspectral.ops.fcls import AbundanceSolver
 from torchspectral.settings import setting
-from torchspectral.unmixing.counting import UPPER_BOUND, check_span, check_sums, choose_k
+from torchspectral.unmixing.counting import check_span, check_sums, choose_k, counts_note
 from torchspectral.unmixing.geometric.base import ENDMEMBERS, ExtractionSettings, endmember_names
 from torchspectral.unmixing.library.base import residual, spectra_for
 from torchspectral.unmixing.picking import as_is, collect
@@ -108,7 +108,7 @@ class _Archetypes(Method):
         """How the fit went."""
         told = ("k", "counts", "run", "residual", "iterations", "loss")
         said = {key: state[key] for key in told if state.get(key) not in (None, {})}
-        return said | ({"warnings": [UPPER_BOUND]} if state.get("counts") else {})
+        return said | ({"warnings": counts_note(state["counts"])} if state.get("counts") else {})
 
 
 def _mark(pixels: torch.Tensor) -> float:

@@ -24,7 +24,7 @@ from torchspectral.errors import BadSettings, BandMismatch
 from torchspectral.ops.fcls import AbundanceSolver, Constraint
 from torchspectral.ops.vca import Extreme, VcaDraws, VcaProjection, find_extreme, vca_projection
 from torchspectral.settings import Settings, setting
-from torchspectral.unmixing.counting import UPPER_BOUND, check_sums, choose_k
+from torchspectral.unmixing.counting import check_sums, choose_k, counts_note
 from torchspectral.unmixing.geometric.base import ENDMEMBERS, endmember_names
 from torchspectral.unmixing.library import bundles
 from torchspectral.unmixing.library.base import library_state
@@ -124,7 +124,7 @@ class Vca(Method):
         """Endmembers found, where, and how."""
         told = ("k", "counts", "snr", "projection", "pixels")
         said = {key: state[key] for key in told if state.get(key) not in (None, {})}
-        return said | ({"warnings": [UPPER_BOUND]} if state.get("counts") else {})
+        return said | ({"warnings": counts_note(state["counts"])} if state.get("counts") else {})
 
 
 class _Abundances(Method):

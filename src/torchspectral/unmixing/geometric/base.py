@@ -13,7 +13,7 @@ from torchspectral.errors import BadInput, BadSettings
 from torchspectral.ops.gram import CHUNK, covariance, eigh_descending
 from torchspectral.ops.vca import Extreme
 from torchspectral.settings import Settings, setting
-from torchspectral.unmixing.counting import UPPER_BOUND, check_span, check_sums, choose_k
+from torchspectral.unmixing.counting import check_span, check_sums, choose_k, counts_note
 from torchspectral.unmixing.picking import HeldPixels, Pixels, Score, StreamedPixels, as_is, collect, spectra_at
 
 ENDMEMBERS = Output("endmembers", kind="spectra", names="=endmember_names", undo_scale=True, from_state=True)
@@ -99,7 +99,7 @@ class Extraction(Method):
     def figures(self, state: State) -> dict[str, Any]:
         """Endmembers found, where, and how."""
         said = {key: state[key] for key in ("k", "counts", "pixels", *self.told) if state.get(key) not in (None, {})}
-        return said | ({"warnings": [UPPER_BOUND]} if state.get("counts") else {})
+        return said | ({"warnings": counts_note(state["counts"])} if state.get("counts") else {})
 
     told: tuple[str, ...] = ()
     """Further keys of the state that the report shows."""
