@@ -243,7 +243,7 @@ def test_too_small_for_the_layers() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "angle", "error"),
-    [("admmnet", 0.12, 0.13), ("cycu-net", 0.10, 0.13), ("deeptrans-hsu", 0.12, 0.13)],
+    [("admmnet", 0.12, 0.13), ("cycu-net", 0.10, 0.13), ("deeptrans-hsu", 0.12, 0.13), ("pgmsu", 0.10, 0.13)],
 )
 def test_samson_at_the_published_schedule(samples: Path, method: str, angle: float, error: float) -> None:
     folder = samples / "unmixing/samson"
