@@ -22,6 +22,8 @@ from torchspectral.errors import BadInput
 Constraint = Literal["fcls", "scls", "nnls", "ucls"]
 
 CHUNK = 32_768
+PRODUCTS = 2048
+"""Pixels whose float64 copy is made at a time: it should stay in the cache."""
 MOST_PATTERNS = 12
 """Endmembers up to which all 2^p patterns are tabulated."""
 MOST_PIVOTED = 64
@@ -81,8 +83,12 @@ class AbundanceSolver:
         """Abundances, float64, shape (p, n), of pixels (bands, n); NaN where a pixel holds NaN."""
         out = pixels.new_empty((self.p, pixels.shape[1]), dtype=torch.float64)
         for start in range(0, pixels.shape[1], CHUNK):
-            part = pixels[:, start : start + CHUNK].to(torch.float64)
-            out[:, start : start + CHUNK] = self._solve(self._products(part))
+            group = pixels[:, start : start + CHUNK]
+            parts = [
+                self._products(group[:, at : at + PRODUCTS].to(torch.float64))
+                for at in range(0, group.shape[1], PRODUCTS)
+            ]
+            out[:, start : start + CHUNK] = self._solve(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
         return out
 
     def kkt_violation(self, pixels: torch.Tensor, abundances: torch.Tensor) -> torch.Tensor:
