@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import measure
 
 import torchspectral as ts
+from machine import measure
 from torchspectral import registry
 from torchspectral.errors import TorchspectralError
 
