@@ -106,7 +106,6 @@ ROWS = [
         BadSettings,
         "max_angle=-1",
     ),
-    Row("mnf-constant", lambda tmp: ts.restore(flat(3), method="mnf"), BadInput, "all valid pixels are equal"),
     Row(
         "mnf-components",
         lambda tmp: ts.restore(cube(), method="mnf", settings={"components": 9}),
