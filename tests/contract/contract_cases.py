@@ -158,6 +158,7 @@ SPECIAL: dict[tuple[str, str], Special] = {
     ("calibration", "loris-verhoeven"): Special({"iterations": 50}, state=_interferometer),
     ("calibration", "idct"): Special(state=_interferometer),
     ("unmixing", "fcls"): Special(roles=("library",)),
+    ("unmixing", "label"): Special(roles=("library",)),
     ("unmixing", "admmnet"): Special({"k": 3, "epochs": 2}),
     ("unmixing", "cnnaeu"): Special({"k": 3, "epochs": 3, "patch": 8, "batch": 3, "dropout": 0.0}),
     ("unmixing", "cycu-net"): Special({"k": 3, "epochs": 3, "dropout": 0.0}),

@@ -13,7 +13,7 @@ from pyproj import Transformer
 
 from torchspectral import make_cube
 from torchspectral.errors import GridMismatch
-from torchspectral.geo import crop, grid_of, place, place_swath, window
+from torchspectral.geo import crop, grid_of, place, place_coarser, place_swath, window
 from torchspectral.geo.grids import to_ground, to_pixels
 
 UTM = Affine(30.0, 0, 362175.0, 0, -30.0, 5809965.0)
@@ -91,3 +91,15 @@ def test_window_refuses_to_leave_the_image() -> None:
     assert window(scene(), 1, 2, 3, 4).shape == (2, 3, 4)
     with pytest.raises(GridMismatch, match="leaves the image"):
         window(scene(), 38, 0, 3, 4)
+
+
+def test_coarser_pixels_keep_the_corner() -> None:
+    cube = scene()
+    half = make_cube(np.zeros((2, 20, 25)))
+    placed = place_coarser(half, cube, 2)
+    assert grid_of(placed).bounds == grid_of(cube).bounds and grid_of(placed).resolution == (60.0, 60.0)
+    assert grid_of(place_coarser(make_cube(np.zeros((2, 40, 50))), cube, 1)) == grid_of(cube)
+    lat, lon = np.meshgrid(np.linspace(50, 49, 41), np.linspace(10, 11, 50), indexing="ij")
+    swath = place_coarser(half, place_swath(make_cube(np.zeros((2, 41, 50))), lon, lat), 2)
+    np.testing.assert_array_equal(swath["lat"].values, lat[1:40:2, 1::2])
+    assert grid_of(place_coarser(half, make_cube(np.zeros((2, 40, 50))), 2)).kind == "none"

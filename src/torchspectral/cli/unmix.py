@@ -26,6 +26,13 @@ def unmix(
         str | None,
         typer.Option("--class-column", help="Column of the library's table that names classes, for sma and mesma."),
     ] = None,
+    polygons: Annotated[
+        Path | None,
+        typer.Option(
+            "--polygons", help="Drawn areas whose spectra label the scene: polygons, points, CSV, class raster."
+        ),
+    ] = None,
+    field: Annotated[str | None, typer.Option("--field", help="Column of the polygons that holds the classes.")] = None,
     resample_library: Annotated[
         str | None,
         typer.Option("--resample-library", help="Bring the library to the scene's bands: srf, gaussian or linear."),
@@ -42,17 +49,25 @@ def unmix(
     names_from: Annotated[
         Path | None, typer.Option("--names-from", help="Library whose names the endmembers take (none is bundled).")
     ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Draw maps, spectra and a page into an output folder.")
+    ] = True,
     method: Method = "vca-fcls",
     weights: Weights = None,
     skip_existing: SkipExisting = False,
     as_json: Json = False,
 ) -> None:
-    """Unmix a scene: endmembers (.sli, CSV), abundance maps and residual.
+    """Unmix a scene: endmembers (.sli, CSV), abundance maps, residual, pictures and a page.
+
+    --method label is the ground-truth labelling of benchmark scenes: spectra of a table or of drawn areas, FCLS
+    abundances, angles, condition number, and a record of every choice (labels.json).
 
     Example: torchspectral unmix scene.tif -k 5 -o unmixed/
+    Example: torchspectral unmix scene.tif --endmembers e.csv --method label -o labelled/
     """
     from torchspectral.cli.verb import run_verb
     from torchspectral.io import open_product
+    from torchspectral.io.labels import read_labels
     from torchspectral.io.libraries import read_library
     from torchspectral.settings import parse_pairs
     from torchspectral.unmixing.base import DEFAULT
@@ -69,10 +84,13 @@ def unmix(
             from torchspectral.geo import crop
 
             doubt = crop(doubt, engine.bbox)
+        drawn = read_labels(polygons, like=cube, field=field) if polygons else None
         return run(
             cube,
             k,
             method=method,
+            labels=drawn,
+            pictures=pictures,
             library=spectra,
             uncertainty=doubt,
             resampling=resample_library,  # type: ignore[arg-type]
@@ -86,14 +104,14 @@ def unmix(
 
     run_verb(
         "unmixing",
-        "fcls" if spectra is not None and method == DEFAULT else method,
+        method if method != DEFAULT else "label" if polygons else "fcls" if spectra is not None else method,
         scenes,
         output,
         engine,
         call,
         as_json=as_json,
         skip_existing=skip_existing,
-        inputs={"library": library, "uncertainty": uncertainty, "names_from": names_from},
+        inputs={"library": library, "polygons": polygons, "uncertainty": uncertainty, "names_from": names_from},
         suffix="",
         weights=weights,
     )

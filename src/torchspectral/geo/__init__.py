@@ -12,6 +12,7 @@ _PUBLIC = {
     "grid_of": "grids",
     "parse_crs": "grids",
     "place": "grids",
+    "place_coarser": "grids",
     "place_swath": "grids",
     "crop": "cropping",
     "footprint": "footprints",

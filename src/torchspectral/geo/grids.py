@@ -195,6 +195,19 @@ def place_swath(cube: xr.DataArray, lon: Any, lat: Any, glt: Any = None) -> xr.D
     return out
 
 
+def place_coarser(out: xr.DataArray, like: xr.DataArray, ratio: int) -> xr.DataArray:
+    """Put an image on the ground of `like`, with pixels `ratio` times as wide and high (1: the same), same corner.
+
+    A swath keeps the longitudes and latitudes of the pixels in the middle of each block of `like`.
+    """
+    grid = grid_of(like)
+    if grid.kind == "swath":
+        rows, cols = (slice(ratio // 2, out.sizes[d] * ratio, ratio) for d in ("y", "x"))
+        return place_swath(out, *(like[n].variable[rows, cols] for n in ("lon", "lat")))
+    coarse = grid.scaled(1 / ratio)
+    return place(out, coarse.transform if grid.kind != "none" else None, grid.crs)
+
+
 def _with_reference(cube: xr.DataArray, transform: Affine, crs: CRS | None, kind: str) -> xr.DataArray:
     attrs: dict[str, Any] = {"grid_kind": kind, "GeoTransform": " ".join(repr(float(v)) for v in transform.to_gdal())}
     if crs is not None:

@@ -19,7 +19,7 @@ import xarray as xr
 
 from torchspectral.cube import UNITS, check_cube, good_bands, is_packed, with_history
 from torchspectral.errors import BadCube, BadInput, BadSettings, OutputExists, OutputFailed, TooLarge
-from torchspectral.geo import grid_of, place, place_swath
+from torchspectral.geo import grid_of, place, place_coarser
 from torchspectral.geo.lazy import LazyArray, missing_value, with_data
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.restoration.degraded import DegradedCube, Imresize, brightest, value_range
@@ -239,12 +239,7 @@ def _placed(array: LazyArray, like: xr.DataArray) -> xr.DataArray:
             "not placed: its pixels are no whole number of the scene's",
         ]
         return place(out, None)
-    grid = grid_of(like)
-    if grid.kind == "swath":
-        pick = slice(factor // 2, None, factor)
-        return place_swath(out, *(like[n].variable[pick, pick] for n in ("lon", "lat")))
-    coarse = grid.scaled(1 / factor)
-    return place(out, coarse.transform if grid.kind != "none" else None, grid.crs)
+    return place_coarser(out, like, factor)
 
 
 def _mask(array: LazyArray, like: xr.DataArray) -> xr.DataArray:

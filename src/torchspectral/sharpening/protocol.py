@@ -23,7 +23,7 @@ from torchspectral.cube import check_cube, is_packed, make_cube, with_history
 from torchspectral.engine.method import Input
 from torchspectral.engine.roles import fit_grid
 from torchspectral.errors import BadCube, BadInput, BadSettings, GridMismatch, MissingMetadata, OutputExists
-from torchspectral.geo import grid_of, place, place_swath
+from torchspectral.geo import grid_of, place_coarser
 from torchspectral.geo.lazy import LazyArray, missing_value, with_data
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.ops.interpolate import check_ratio
@@ -182,7 +182,7 @@ def _coarse(
     array = DegradedArray(cube.variable, ratio, gains, normalize=normalize, rounding=rounding, nodata=nodata, seed=seed)
     if snr is not None:
         array.noise = _rms(array) * 10 ** (-snr / 20)
-    return _placed(with_data(cube, array), cube, ratio)
+    return place_coarser(with_data(cube, array), cube, ratio)
 
 
 def _rms(array: DegradedArray) -> np.ndarray:
@@ -196,16 +196,6 @@ def _rms(array: DegradedArray) -> np.ndarray:
         squares += np.nansum(block**2, axis=(1, 2))
         count += np.isfinite(block).sum(axis=(1, 2))
     return np.sqrt(squares / np.maximum(count, 1))
-
-
-def _placed(out: xr.DataArray, like: xr.DataArray, ratio: int) -> xr.DataArray:
-    """Put an image on the ground of `like`, with `ratio` times fewer pixels (1: the same)."""
-    grid = grid_of(like)
-    if grid.kind == "swath":
-        pick = slice(ratio // 2 if ratio > 1 else 0, None, ratio)
-        return place_swath(out, *(like[n].variable[pick, pick] for n in ("lon", "lat")))
-    coarse = grid.scaled(1 / ratio)
-    return place(out, coarse.transform if grid.kind != "none" else None, grid.crs)
 
 
 def _pan(
@@ -223,7 +213,7 @@ def _pan(
         return _given_pan(truth, cube, as_pan(pan), ratio, sensor, made, report=report, **common)
     array, said = _band_mean(truth, sensor, made)
     report.notes.append(said)
-    out = _placed(_one_band(array, truth), truth, 1)
+    out = place_coarser(_one_band(array, truth), truth, 1)
     if made.snr is None:
         return out
     noisy = out.load()

@@ -18,6 +18,7 @@ _PUBLIC = {
     "Ppi": "geometric.ppi",
     "Sisal": "geometric.sisal",
     "Polygons": "polygons",
+    "Label": "labelling",
     "Sunsal": "library.sunsal",
     "SunsalTv": "library.sunsal_tv",
     "Clsunsal": "library.clsunsal",

@@ -20,6 +20,7 @@ from torchspectral.errors import BadInput, BadSettings, OutputExists
 from torchspectral.log import Progress, no_progress
 from torchspectral.result import Report, Result
 from torchspectral.settings import Settings
+from torchspectral.unmixing.label_record import label_record, write_record
 from torchspectral.unmixing.libraries import (
     Resampling,
     as_regions,
@@ -29,7 +30,8 @@ from torchspectral.unmixing.libraries import (
     lies_on,
     on_bands,
 )
-from torchspectral.unmixing.naming import NamedFit, Naming
+from torchspectral.unmixing.naming import MAX_ANGLE, NamedFit, Naming
+from torchspectral.unmixing.pictures import draw_pictures, refuse_existing
 
 ROOM = "unmixing"
 DEFAULT = "vca-fcls"
@@ -41,6 +43,7 @@ def unmix(
     *,
     method: str = DEFAULT,
     library: xr.DataArray | None = None,
+    labels: xr.DataArray | None = None,
     uncertainty: xr.DataArray | None = None,
     resampling: Resampling | None = None,
     uncovered: Literal["refuse", "drop"] = "refuse",
@@ -50,6 +53,7 @@ def unmix(
     state: Mapping[str, Any] | None = None,
     weights: str | Path | None = None,
     out: Path | str | None = None,
+    pictures: bool = True,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Result:
@@ -66,6 +70,9 @@ def unmix(
     library : DataArray, dims (spectrum, band), optional
         Spectra in place of extracted endmembers, in the cube's units; the default method is then "fcls". A coordinate
         ``class`` on ``spectrum`` tells sma and mesma which spectra belong together.
+    labels : DataArray of integers, dims (y, x) or (layer, y, x), optional
+        Areas drawn on the cube (`io.labels.read_labels`) whose mean spectra are the endmembers; the default method is
+        then "label".
     uncertainty : DataArray, dims (band, y, x), optional
         Of the cube, in its units, for the Monte-Carlo draws of sma and mesma.
     resampling : {"srf", "gaussian", "linear"}, optional
@@ -86,6 +93,8 @@ def unmix(
         image are then not trained; those that draw it out of noise start from them.
     out : path, optional
         File for the abundances, or folder (existing, or a name that ends in "/") for all values.
+    pictures : bool
+        Draw into such a folder: endmembers, maps, composite and residual as PNG, and a page ``report.html``.
     progress : callable
         See `log.Progress`.
     **options
@@ -106,8 +115,8 @@ def unmix(
     >>> result = ts.unmix(ts.open("scene.tif"), k=5, out="unmixed/")  # doctest: +SKIP
     >>> result["abundances"].sel(layer="endmember 1")  # doctest: +SKIP
     """
-    if library is not None and method == DEFAULT:
-        method = "fcls"
+    if method == DEFAULT and (library is not None or labels is not None):
+        method = "fcls" if labels is None else "label"
     if uncovered not in ("refuse", "drop"):
         raise BadSettings(f"got uncovered={uncovered!r}, expected refuse or drop")
     values = dict(settings or {})
@@ -123,6 +132,10 @@ def unmix(
         library = check_library(library)
         if "classes" in fields and "classes" not in values and "class" in library.coords:
             values["classes"] = tuple(str(c) for c in library["class"].values)
+    if labels is not None:
+        if method != "label":
+            raise BadSettings(f"got labels and the method {method}, expected label: endmembers() draws them for others")
+        inputs["labels"] = labels
     if uncertainty is not None:
         inputs["uncertainty"] = check_cube(uncertainty, what="uncertainty")
     known: Any = check_state(state) if state is not None else None
@@ -149,7 +162,20 @@ def unmix(
             wanted = check_coverage(inputs["library"], inputs["cube"], wanted, drop=uncovered == "drop")
         if not np.array_equal(wanted, chosen_bands(inputs["cube"], asked, ())):
             options["bands"] = wanted.tolist()
-    return _run(made, inputs, known, out, progress, options, names_from, resampled)
+    # A person's names stand: the library is then only compared with.
+    naming = _naming(names_from, -1.0 if method == "label" else MAX_ANGLE)
+    folder = _folder_of(out)
+    if folder is not None and pictures and not _again(options):
+        refuse_existing(folder)
+    result = _run(made, inputs, known, out, progress, options, naming, resampled)
+    if folder is not None:
+        if method == "label":
+            given = inputs.get("library"), options.get("bands", "good")
+            record = label_record(result, inputs["cube"], labels=labels, library=given[0], bands=given[1])
+            result.paths["labels.json"] = str(write_record(folder, record))
+        if pictures:
+            draw_pictures(result, folder)
+    return result
 
 
 def endmembers(
@@ -201,7 +227,7 @@ def endmembers(
     if regions:
         options = dict(options)
         options["bands"] = chosen_bands(inputs["cube"], RunOptions.make(options).bands, regions).tolist()
-    return _run(made, inputs, None, out, progress, options, names_from)
+    return _run(made, inputs, None, out, progress, options, _naming(names_from, MAX_ANGLE))
 
 
 def settings_of(method: str) -> type[Settings]:
@@ -240,17 +266,15 @@ def _run(
     out: Path | str | None,
     progress: Progress,
     options: Mapping[str, Any],
-    names_from: xr.DataArray | None,
+    naming: Naming | None,
     resampled: Sequence[str] = (),
 ) -> Result:
     from torchspectral.engine import run
 
-    chosen = RunOptions.make(options)
-    again = chosen.overwrite or chosen.resume
+    chosen, again = RunOptions.make(options), _again(options)
     beside = Path(str(out)) / "endmembers.csv" if out is not None and not isinstance(out, Mapping) else None
     if beside is not None and beside.exists() and not again:
         raise OutputExists(f"{beside} exists: overwrite=True (--overwrite) replaces it, or choose another name")
-    naming = None if names_from is None else Naming.of(check_library(names_from))
     if naming is not None:
         made.fit = NamedFit(made, naming)  # type: ignore[method-assign]
 
@@ -269,6 +293,25 @@ def _run(
         save(result["endmembers"], table, overwrite=again)
         result.paths["endmembers.csv"] = str(table)
     return result
+
+
+def _naming(names_from: xr.DataArray | None, max_angle: float) -> Naming | None:
+    return None if names_from is None else Naming.of(check_library(names_from), max_angle)
+
+
+def _again(options: Mapping[str, Any]) -> bool:
+    """Whether outputs that are there may be replaced."""
+    chosen = RunOptions.make(options)
+    return chosen.overwrite or chosen.resume
+
+
+def _folder_of(out: Any) -> Path | None:
+    """The folder that all values go to, as the engine reads ``out=``."""
+    if out is None or isinstance(out, Mapping) or not str(out).strip():
+        return None
+    path = Path(str(out))
+    inside = str(out).endswith(("/", "\\")) or not path.suffix or (path.is_dir() and path.suffix.lower() != ".zarr")
+    return path if inside else None
 
 
 def check_state(state: Mapping[str, Any]) -> dict[str, Any]:

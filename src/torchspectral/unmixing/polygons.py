@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -41,21 +42,8 @@ class Polygons(Method):
         """One pass; the labelled pixels are held for the median."""
         if state is not None and "endmembers" in state:
             return state
-        collect = self.settings.statistic == "median"
-        found = source.reduce(partial(_labelled, collect=collect), partial(_merged, collect=collect))
-        if not found:
-            raise BadInput("no labelled pixel of the scene is valid: check the labels, the mask and nodata")
-        known = source.info.names.get("labels", ())
-        names, spectra, counts = [], [], []
-        for value in sorted(found):
-            count, part = found[value]
-            name = str(known[value]) if value < len(known) else f"class {value}"
-            if count < self.settings.least:
-                raise BadInput(f"{name} has {count} labelled pixels, expected at least {self.settings.least}")
-            names.append(name)
-            counts.append(count)
-            spectra.append(part.median(dim=1).values if collect else part[:, 0] / count)
-        return {"endmembers": torch.stack(spectra), "endmember_names": _told_apart(names), "pixels_of_class": counts}
+        found = labelled_spectra(source, self.settings)
+        return {k: v for k, v in found.items() if k != "spread"}
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Nothing a pixel: the spectra come from the state."""
@@ -73,25 +61,78 @@ class Polygons(Method):
         return {"pixels": dict(zip(state["endmember_names"], state["pixels_of_class"], strict=True))}
 
 
-def _labelled(tile: Tile, collect: bool) -> dict[int, tuple[int, torch.Tensor]]:
+def labelled_spectra(source: Source, settings: PolygonsSettings) -> State:
+    """One spectrum and one standard deviation a class of labelled pixels; one pass, median holds the pixels.
+
+    Returns
+    -------
+    dict
+        ``endmembers`` and ``spread`` (classes, bands), float64, ``endmember_names``, ``pixels_of_class``.
+
+    Raises
+    ------
+    BadInput
+        No labelled pixel, or fewer than `least` of a class.
+    """
+    collect = settings.statistic == "median"
+    found = source.reduce(partial(_labelled, collect=collect), _merged)
+    if not found:
+        raise BadInput("no labelled pixel of the scene is valid: check the labels, the mask and nodata")
+    known = source.info.names.get("labels", ())
+    names, spectra, spreads, counts = [], [], [], []
+    for value in sorted(found):
+        part = found[value]
+        name = str(known[value]) if value < len(known) else f"class {value}"
+        if part.count < settings.least:
+            raise BadInput(f"{name} has {part.count} labelled pixels, expected at least {settings.least}")
+        names.append(name)
+        counts.append(part.count)
+        spectra.append(part.mean if part.pixels is None else part.pixels.median(dim=1).values)
+        spreads.append((part.squares / max(part.count - 1, 1)).clamp_min(0).sqrt())
+    return {
+        "endmembers": torch.stack(spectra),
+        "spread": torch.stack(spreads),
+        "endmember_names": _told_apart(names),
+        "pixels_of_class": counts,
+    }
+
+
+@dataclass(frozen=True)
+class _Class:
+    """Pixels of one class so far: count, mean, sum of squared deviations from it (bands,), and themselves if held."""
+
+    count: int
+    mean: torch.Tensor
+    squares: torch.Tensor
+    pixels: torch.Tensor | None = None
+
+    def joined(self, other: _Class) -> _Class:
+        """Both together (Chan, Golub and LeVeque's update)."""
+        count, apart = self.count + other.count, other.mean - self.mean
+        held = None
+        if self.pixels is not None and other.pixels is not None:
+            held = torch.cat([self.pixels, other.pixels], dim=1)
+        mean = self.mean + apart * (other.count / count)
+        squares = self.squares + other.squares + apart.square() * (self.count * other.count / count)
+        return _Class(count, mean, squares, held)
+
+
+def _labelled(tile: Tile, collect: bool) -> dict[int, _Class]:
     pixels = tile.core_pixels("cube").to("cpu", torch.float64)
     labels = tile.core_pixels("labels").to("cpu")[0].to(torch.int64)
     out = {}
     for value in labels[labels > 0].unique().tolist():
         part = pixels[:, labels == value]
-        out[int(value)] = (part.shape[1], part if collect else part.sum(1, keepdim=True))
+        mean = part.mean(1)
+        squares = (part - mean[:, None]).square().sum(1)
+        out[int(value)] = _Class(part.shape[1], mean, squares, part if collect else None)
     return out
 
 
-def _merged(
-    one: dict[int, tuple[int, torch.Tensor]], other: dict[int, tuple[int, torch.Tensor]], collect: bool
-) -> dict[int, tuple[int, torch.Tensor]]:
+def _merged(one: dict[int, _Class], other: dict[int, _Class]) -> dict[int, _Class]:
     out = dict(one)
-    for value, (count, part) in other.items():
-        if value in out:
-            here, before = out[value]
-            count, part = count + here, torch.cat([before, part], dim=1) if collect else before + part
-        out[value] = (count, part)
+    for value, part in other.items():
+        out[value] = out[value].joined(part) if value in out else part
     return out
 
 

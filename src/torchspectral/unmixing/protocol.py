@@ -17,7 +17,7 @@ import xarray as xr
 
 from torchspectral.cube import check_cube, good_bands, is_packed, make_cube, make_layers, make_spectra
 from torchspectral.errors import BadCube, BadInput, BadSettings, GridMismatch, OutputExists, OutputFailed
-from torchspectral.geo import grid_of, place, place_swath
+from torchspectral.geo import grid_of, place_coarser
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.result import Report, Result
 from torchspectral.settings import Settings, setting
@@ -243,8 +243,8 @@ def unmixing_set(
         **{n: coords[n] for n in ("wavelength", "fwhm", "good", "number", "detector")},
     )
     values: dict[str, Any] = {
-        "cube": _placed(out_cube, cube, s),
-        "abundances": _placed(make_layers(shares, names, attrs={"history": history}), cube, s),
+        "cube": place_coarser(out_cube, cube, s),
+        "abundances": place_coarser(make_layers(shares, names, attrs={"history": history}), cube, s),
         "endmembers": make_spectra(
             spectra.astype(np.float32),
             names,
@@ -252,7 +252,7 @@ def unmixing_set(
             fwhm=coords["fwhm"],
             attrs={"quantity": cube.attrs["quantity"], "history": history},
         ),
-        "mask": _placed(
+        "mask": place_coarser(
             make_layers(kept[None].astype(np.uint8), ["kept"], name="mask", attrs={"history": history}), cube, s
         ),
         "classes": table,
@@ -407,16 +407,6 @@ def _coarsen(
         kept[top:bottom] = enough
         progress(Step("windows", (n + 1) / len(strips)))
     return coarse, shares, kept
-
-
-def _placed(out: xr.DataArray, like: xr.DataArray, ratio: int) -> xr.DataArray:
-    """On the ground of `like`, with `ratio` times fewer pixels."""
-    grid = grid_of(like)
-    if grid.kind == "swath":
-        rows, cols = (slice(ratio // 2, out.sizes[d] * ratio, ratio) for d in ("y", "x"))
-        return place_swath(out, *(like[n].variable[rows, cols] for n in ("lon", "lat")))
-    coarse = grid.scaled(1 / ratio)
-    return place(out, coarse.transform if grid.kind != "none" else None, grid.crs)
 
 
 def _unique(names: Any) -> list[str]:

@@ -127,7 +127,7 @@ class Vca(Method):
         return said | ({"warnings": counts_note(state["counts"])} if state.get("counts") else {})
 
 
-class _Abundances(Method):
+class Abundances(Method):
     """What methods with abundances share: one solver, abundances and the residual of each pixel."""
 
     outputs: tuple[Output, ...] = (
@@ -143,7 +143,13 @@ class _Abundances(Method):
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Abundances (n, k, y, x) and root mean square residual over the bands (n, 1, y, x), in the data's units."""
         cube = tile["cube"]
-        return _unmix_tile(cube, self._solver_for(self._spectra(tile, state), cube.shape[1]))
+        return unmix_tile(cube, self._solver_for(self._spectra(tile, state), cube.shape[1]))
+
+    @property
+    def constraint(self) -> Constraint:
+        """Of the abundances."""
+        found: Constraint = self.settings.constraint
+        return found
 
     def _spectra(self, tile: Tile, state: State) -> torch.Tensor:
         return state["endmembers"]
@@ -157,7 +163,7 @@ class _Abundances(Method):
         known = self._solver
         same = known is not None and known.endmembers.shape == spectra.shape
         if known is None or not same or not torch.equal(known.endmembers, spectra.to(known.endmembers)):
-            self._solver = AbundanceSolver(spectra.detach(), self.settings.constraint)
+            self._solver = AbundanceSolver(spectra.detach(), self.constraint)
         assert self._solver is not None
         return self._solver
 
@@ -168,7 +174,7 @@ class _Abundances(Method):
         return {"fit": kept + pixels * size.bands * 4, "apply": pixels * (size.bands * 8 + 800) + 64 * 2**20}
 
 
-class VcaFcls(_Abundances, Vca):
+class VcaFcls(Abundances, Vca):
     """Endmembers by VCA, abundances by (fully) constrained least squares, exact.
 
     Outputs
@@ -186,7 +192,7 @@ class VcaFcls(_Abundances, Vca):
     Settings = VcaFclsSettings
 
 
-class Fcls(_Abundances):
+class Fcls(Abundances):
     """Abundances of given endmembers: of a library, or of a state from `vca` or `vca-fcls`.
 
     References
@@ -224,7 +230,7 @@ class Fcls(_Abundances):
         spectra = spectra / bundles.sizes(spectra.T, rule, wavelength)[:, None]
         gauge = bundles.sizes(cube.movedim(1, 0).reshape(cube.shape[1], -1), rule, wavelength)
         gauge = gauge.reshape(cube.shape[0], 1, *cube.shape[2:])
-        out = _unmix_tile(cube / gauge, self._solver_for(spectra, cube.shape[1]))
+        out = unmix_tile(cube / gauge, self._solver_for(spectra, cube.shape[1]))
         return {**out, "rmse": out["rmse"] * gauge}
 
 
@@ -290,7 +296,8 @@ def _draw_by_passes(source: Source, projection: VcaProjection, seed: int) -> lis
     return draws.found
 
 
-def _unmix_tile(cube: torch.Tensor, solver: AbundanceSolver) -> dict[str, torch.Tensor]:
+def unmix_tile(cube: torch.Tensor, solver: AbundanceSolver) -> dict[str, torch.Tensor]:
+    """Abundances (n, k, y, x) and root mean square residual over the bands (n, 1, y, x) of (n, bands, y, x)."""
     n, bands, rows, cols = cube.shape
     pixels = cube.movedim(1, 0).reshape(bands, -1)
     abundances = solver.solve(pixels)
