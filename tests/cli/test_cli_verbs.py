@@ -78,18 +78,30 @@ def _samples(folder: Path) -> None:
         (folder / f"{name}.tif").write_bytes((folder / "pair" / f"{name}.tif").read_bytes())
     ts.save(ts.open(folder / "pair" / "truth.tif").isel(band=slice(0, 4)), folder / "guide.tif")
     assert run("sharpen", "hs.tif", "pan.tif", "-o", "sharp.tif") == 0
-    assert run("endmembers", "scene.tif", "-k", "3", "-o", "minerals.sli") == 0
+    for made in ("minerals.sli", "e.csv"):
+        assert run("endmembers", "scene.tif", "-k", "3", "-o", made) == 0
     for made in ("model.safetensors", "model.pth"):
         import torch
 
         torch.save({"a.weight": torch.zeros(2, 2)}, folder / made) if made.endswith("pth") else None
     moved = ts.open(folder / "scene.tif")
     ts.save(moved, folder / "reference.tif")
+    _instrument(folder)
+
+
+def _instrument(folder: Path) -> None:
+    from torchspectral.calibration.interferometer import Characterization, simulate
+
+    opd, flat = 1 + 0.35 * np.arange(40), np.ones(40)
+    device = Characterization(opd, flat, 0.2 * flat, 0 * flat, wavenumber=np.linspace(1.12, 2.2, 60))
+    device.save(folder / "device.json")
+    ts.save(simulate(ts.open(folder / "scene.tif"), device), folder / "interferogram.tif")
 
 
 # Each has a test of its own.
 SLOW_EXAMPLES = {
     "demo", "train", "weights add", "calibrate interferometer", "calibrate gain", "calibrate reflectance",
+    "bench superres",
 }  # fmt: skip
 
 

@@ -45,7 +45,8 @@ def reconstruct(
         typer.Option("--wavelengths", help="Of the spectra [nm]: FIRST:LAST:COUNT, or a text or .npy file of them."),
     ] = None,
     response: Annotated[
-        str, typer.Option("--response", help="relative: divided by the flat response; absolute: raw numbers.")
+        str,
+        typer.Option("--response", help="Interferograms: relative (divided by the flat response) or absolute (raw)."),
     ] = "relative",
     lines: Annotated[
         Path | None,
