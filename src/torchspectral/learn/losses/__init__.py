@@ -1,0 +1,1 @@
+"""Losses of self-supervised training, as plain modules: one file a method."""

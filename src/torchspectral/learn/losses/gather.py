@@ -1,0 +1,60 @@
+"""Embeddings of all processes as one batch, with gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from torchspectral.errors import BadInput
+
+
+def world_size() -> int:
+    """Number of processes that train together; 1 where none do."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather_batch(x: torch.Tensor) -> torch.Tensor:
+    """Rows of all processes in the order of their ranks, shape (world n, d); x itself for one process.
+
+    The gradient is summed over the processes before each takes its own rows. With a loss that every process computes
+    over the joined batch, and gradients of parameters averaged as `DistributedDataParallel` does, this is exactly the
+    gradient of one process.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, d)
+        As many rows in every process.
+
+    Raises
+    ------
+    BadInput
+        The processes have batches of different sizes.
+    """
+    world = world_size()
+    if world == 1:
+        return x
+    sizes: list[Any] = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world)]
+    dist.all_gather(sizes, torch.tensor([x.shape[0]], device=x.device))
+    counts = [int(size) for size in sizes]
+    if len(set(counts)) > 1:
+        raise BadInput(f"the processes have {counts} samples, expected as many in each: drop the last, smaller batch")
+    gathered: torch.Tensor = _Gather.apply(x)
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        whole = gradients[0].contiguous().clone()
+        dist.all_reduce(whole)
+        size = whole.shape[0] // dist.get_world_size()
+        rank = dist.get_rank()
+        return whole[rank * size : (rank + 1) * size]
