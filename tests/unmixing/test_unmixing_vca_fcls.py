@@ -269,3 +269,22 @@ def test_folder_holds_everything(tmp_path: Path) -> None:
     for name in memory:
         np.testing.assert_allclose(np.asarray(result[name]), memory[name].values, atol=1e-6)
     assert list(result["abundances"]["layer"].values) == [f"endmember {i}" for i in range(1, 5)]
+
+
+def test_of_several_draws_the_largest_simplex_is_kept() -> None:
+    """Two materials are near twins: most draws take one of them twice."""
+    random = np.random.default_rng(4)
+    spectra = random.random((4, 40)) * 0.5 + 0.2
+    spectra[3] = spectra[2] + 0.02 * random.standard_normal(40)
+    shares = random.dirichlet(np.full(4, 0.2), 900).T
+    values = spectra.T @ shares + 0.004 * random.standard_normal((40, 900))
+    cube = ts.make_cube(values.reshape(40, 30, 30).astype(np.float32), quantity="reflectance")
+    axes = np.linalg.svd(values - values.mean(1, keepdims=True), full_matrices=False)[0][:, :3]
+
+    def volume(**settings):
+        found = ts.endmembers(cube, 4, settings=settings)["endmembers"].values
+        return abs(np.linalg.det(np.vstack([np.ones(4), axes.T @ (found.T - values.mean(1, keepdims=True))])))
+
+    many = volume(draws=8)
+    assert many > 1.05 * volume()
+    assert volume(draws=8, projections=0) == pytest.approx(many, rel=1e-5)

@@ -6,6 +6,7 @@ largest norm of its projections, and then either once more, to keep k numbers a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -211,11 +212,11 @@ class VcaDraws:
     Parameters
     ----------
     k : int
-    seed : int
+    seed : int or sequence of int
         Of `numpy.random.default_rng`; one uniform vector in [0, 1)^k is drawn for each endmember.
     """
 
-    def __init__(self, k: int, seed: int) -> None:
+    def __init__(self, k: int, seed: int | Sequence[int]) -> None:
         self._random = np.random.default_rng(seed)
         self._vertices = np.zeros((k, k))
         self._vertices[-1, 0] = 1.0

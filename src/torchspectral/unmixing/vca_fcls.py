@@ -22,6 +22,7 @@ from torchspectral.engine.method import (
 )
 from torchspectral.errors import BadSettings, BandMismatch
 from torchspectral.ops.fcls import AbundanceSolver, Constraint
+from torchspectral.ops.gram import covariance, eigh_descending
 from torchspectral.ops.vca import Extreme, VcaDraws, VcaProjection, find_extreme, vca_projection
 from torchspectral.settings import Settings, setting
 from torchspectral.unmixing.counting import check_sums, choose_k, counts_note
@@ -42,6 +43,7 @@ class VcaSettings(Settings):
     most: int = setting(20, "largest number that k=auto may choose", ge=2)
     snr: float | None = setting(None, "signal-to-noise ratio that chooses the projection; None: estimated", unit="dB")
     denoise: bool = setting(True, "return chosen pixels projected on the signal subspace, or as they are")
+    draws: int = setting(1, "runs with random directions of their own; the one whose simplex is largest is kept", ge=1)
     projections: int = setting(
         256, "scenes whose k projections a pixel take more are read once for each endmember instead", unit="MB", ge=0
     )
@@ -250,13 +252,16 @@ def find_endmembers(source: Source, seed: int, settings: VcaSettings) -> State:
     if not projection.high_snr:
         height = source.reduce(partial(_largest_norm, projection=projection), max)
         projection = projection.with_height(height)
+    draws = [VcaDraws(k, seed if run == 0 else (seed, run)) for run in range(settings.draws)]
     if n * (k + 1) * 8 <= settings.projections * 2**20:
-        found = _draw_from_kept(source, projection, seed)
+        every = _draw_from_kept(source, projection, draws)
     else:
-        found = _draw_by_passes(source, projection, seed)
-    spectra = torch.stack([e.spectrum for e in found], dim=1)
+        every = _draw_by_passes(source, projection, draws)
+    candidates = [torch.stack([e.spectrum for e in found], dim=1) for found in every]
     if settings.denoise:
-        spectra = projection.denoised(spectra)
+        candidates = [projection.denoised(spectra) for spectra in candidates]
+    run = _largest(candidates, n, total, cross) if len(candidates) > 1 else 0
+    found, spectra = every[run], candidates[run]
     cols = source.info.shape[1]
     return {
         "endmembers": spectra.T.contiguous(),
@@ -273,27 +278,40 @@ def _largest_norm(tile: Tile, projection: VcaProjection) -> float:
     return projection.largest_norm(tile.core_pixels("cube"))
 
 
-def _farthest(tile: Tile, projection: VcaProjection, direction: torch.Tensor) -> Extreme | None:
-    pixels = tile.core_pixels("cube")
-    return find_extreme(projection.coordinates(pixels), direction, core_index(tile), pixels)
+def _farthest(tile: Tile, projection: VcaProjection, directions: list[torch.Tensor]) -> list[Extreme | None]:
+    pixels, index = tile.core_pixels("cube"), core_index(tile)
+    coordinates = projection.coordinates(pixels)
+    return [find_extreme(coordinates, direction, index, pixels) for direction in directions]
 
 
-def _draw_from_kept(source: Source, projection: VcaProjection, seed: int) -> list[Extreme]:
+def _all_farther(one: list[Extreme | None], other: list[Extreme | None]) -> list[Extreme | None]:
+    return [farther(a, b) for a, b in zip(one, other, strict=True)]
+
+
+def _draw_from_kept(source: Source, projection: VcaProjection, runs: list[VcaDraws]) -> list[list[Extreme]]:
     coordinates, index = collect(source, projection.coordinates)
-    draws = VcaDraws(projection.k, seed)
-    for _ in range(projection.k):
-        draws.accept(find_extreme(coordinates, draws.direction(), index))
-    spectra = spectra_at(source, [e.index for e in draws.found])
-    return [
-        Extreme(e.score, e.index, e.coordinates, spectrum) for e, spectrum in zip(draws.found, spectra, strict=True)
-    ]
+    for draws in runs:
+        for _ in range(projection.k):
+            draws.accept(find_extreme(coordinates, draws.direction(), index))
+    spectra = iter(spectra_at(source, [e.index for draws in runs for e in draws.found]))
+    return [[Extreme(e.score, e.index, e.coordinates, next(spectra)) for e in draws.found] for draws in runs]
 
 
-def _draw_by_passes(source: Source, projection: VcaProjection, seed: int) -> list[Extreme]:
-    draws = VcaDraws(projection.k, seed)
+def _draw_by_passes(source: Source, projection: VcaProjection, runs: list[VcaDraws]) -> list[list[Extreme]]:
     for _ in range(projection.k):
-        draws.accept(source.reduce(partial(_farthest, projection=projection, direction=draws.direction()), farther))
-    return draws.found
+        f = partial(_farthest, projection=projection, directions=[draws.direction() for draws in runs])
+        for draws, found in zip(runs, source.reduce(f, _all_farther), strict=True):
+            draws.accept(found)
+    return [draws.found for draws in runs]
+
+
+def _largest(candidates: list[torch.Tensor], n: int, total: torch.Tensor, cross: torch.Tensor) -> int:
+    """Which of the sets of endmembers (bands, k) spans the largest volume along the scene's principal axes."""
+    k = candidates[0].shape[1]
+    axes = eigh_descending(covariance(n, total, cross))[1][:, : k - 1]
+    corners = [axes.T @ (spectra - (total / n)[:, None]) for spectra in candidates]
+    volumes = [torch.linalg.slogdet(torch.cat([torch.ones_like(c[:1]), c]))[1] for c in corners]
+    return int(torch.stack(volumes).argmax())
 
 
 def unmix_tile(cube: torch.Tensor, solver: AbundanceSolver) -> dict[str, torch.Tensor]:

@@ -46,6 +46,7 @@ class FactorisationSettings(Settings):
     start: Literal["vca", "random"] = setting(
         "vca", "vca: VCA and FCLS; random: pixels drawn with the run's seed, equal shares"
     )
+    draws: int = setting(1, "runs of VCA; the one whose simplex is largest is the start", ge=1)
     lift: float = setting(
         1e-3, "start abundances are at least this: a zero of FCLS would stay zero in multiplicative steps", ge=0, lt=1
     )
@@ -184,7 +185,9 @@ class Factorisation(Method):
 
     def _begin(self, source: Source, seed: int) -> State:
         s = self.settings
-        start = find_start(source, seed, k=s.k, most=s.most, start=s.start, screen=self.screen, lift=s.lift)
+        start = find_start(
+            source, seed, k=s.k, most=s.most, start=s.start, screen=self.screen, lift=s.lift, draws=s.draws
+        )
         names = endmember_names(start.m.shape[1])
         return {
             "begin": start.as_state(), "facts": self.facts_of(source, start), "endmember_names": names, "path": [],

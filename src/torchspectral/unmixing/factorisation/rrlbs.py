@@ -27,6 +27,7 @@ SMALLEST = 1e-6
 class RrlbsSettings(FactorisationSettings):
     """Robust representation and learning-based sparsity; where the paper was not read the defaults are the derivation's."""
 
+    draws: int = setting(10, "runs of VCA; the one whose simplex is largest is the start", ge=1)
     d: float = setting(3.0, "sum-to-one row; a strong one (15) hides outlier channels by itself", ge=0)
     tolerance: float = setting(1e-5, "relative change of the objective over `checks` iterations that ends it", ge=0)
     lambda_rel: float = setting(

@@ -88,6 +88,7 @@ def find_start(
     start: Literal["vca", "random"],
     screen: float,
     lift: float,
+    draws: int = 1,
 ) -> Start:
     """Look at the scene and choose the start; three to seven streamed passes.
 
@@ -97,6 +98,8 @@ def find_start(
         Threshold of `clean_channels`; 0 trusts every channel.
     lift : float
         See `Start`.
+    draws : int
+        Runs of VCA, of which the largest simplex is taken.
 
     Raises
     ------
@@ -127,7 +130,9 @@ def find_start(
         pixels = source.sample(count).to("cpu", torch.float64)
         spectra = pixels.clamp_min(0) / peak
     else:
-        found = find_endmembers(_OnChannels(source, clean, part), seed, VcaSettings.make(k=count, most=most))
+        found = find_endmembers(
+            _OnChannels(source, clean, part), seed, VcaSettings.make(k=count, most=most, draws=draws)
+        )
         figures += [("pixels", found["pixels"]), ("snr", found["snr"])]
         spectra = mean[:, None].repeat(1, count)
         spectra[clean] = found["endmembers"].T.to("cpu", torch.float64) / peak
