@@ -115,6 +115,11 @@ def key_of(images: Iterable[xr.DataArray | None], *facts: Any) -> str:
     return digest.hexdigest()
 
 
+def plain_name(title: str) -> str:
+    """A file or folder name made of a scene's."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in title).strip(".-") or "scene"
+
+
 def report_of(values: Mapping[str, Any]) -> Report:
     """A report from its mapping."""
     return Report(**{k: v for k, v in values.items() if k in Report.__dataclass_fields__})

@@ -17,7 +17,7 @@ import torch
 import xarray as xr
 
 from torchspectral import registry
-from torchspectral.bench.shared import colours, cost, key_of, rows_of, windows, write_figures, write_tables
+from torchspectral.bench.shared import colours, cost, key_of, plain_name, rows_of, windows, write_figures, write_tables
 from torchspectral.bench.store import Measured, Store
 from torchspectral.cube import check_cube
 from torchspectral.errors import BadInput, BadSettings, OutputExists, TorchspectralError
@@ -171,7 +171,7 @@ class _Bench:
             self.first = title, truth
         low = degrade(truth, self.settings.scale)
         facts = (self.settings.model_dump(exclude={"device"}), self.seed)
-        store = Store(folder / PARTS / _plain(title), keep=resume, key=key_of([truth], *facts))
+        store = Store(folder / PARTS / plain_name(title), keep=resume, key=key_of([truth], *facts))
         for number, name in enumerate(self.rows):
             self.progress(Step(f"{title} {name}", done + share * number / len(self.rows)))
             self.measured[name][title] = self._measure(name, low, truth, peak, store)
@@ -309,8 +309,3 @@ def _rms(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         out: np.ndarray = np.sqrt((np.where(known, values, 0) ** 2).sum(axis) / count)
     return out
-
-
-def _plain(title: str) -> str:
-    """A folder name made of a scene's."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in title).strip(".") or "scene"

@@ -170,6 +170,68 @@ def superres(
     print_result(result, as_json)
 
 
+@app.command()
+def unmix(
+    output: Out,
+    *,
+    scenes: Annotated[
+        list[Path],
+        typer.Option("--scenes", help="Folder of labelled scenes, or one of them; repeat.", show_default=False),
+    ],
+    method: Annotated[
+        str, typer.Option("--method", "-m", "--methods", help='Methods, comma-separated, or "all".')
+    ] = "all",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting of the bench, FIELD=VALUE, or of a method, METHOD.FIELD=VALUE; repeat."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Short for --set seeds=N.", min=1)] = None,
+    library: Annotated[
+        Path | None,
+        typer.Option("--library", help="Spectra for methods that need some, instead of the true endmembers."),
+    ] = None,
+    scale: Annotated[
+        str, typer.Option("--scale", help="Raw numbers are divided by: max, stated (the file's maxValue) or none.")
+    ] = "max",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", "--workers", help="Processes.", min=1)] = 1,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what an earlier bench in the folder measured.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Unmixing methods on labelled scenes: angles, abundance errors, residuals and costs, and a figure a scene.
+
+    Example: torchspectral bench unmix --scenes scenes/ -m vca-fcls,l12-nmf --set seeds=20 -o bench/
+    """
+    from torchspectral.bench.unmixing import bench_unmixing
+    from torchspectral.cli.show import print_result, progress_bar
+    from torchspectral.io.libraries import read_library
+    from torchspectral.unmixing.scenes import find_scenes, load_scene
+
+    own, special = split_settings(settings or [])
+    if seeds is not None:
+        own["seeds"] = seeds
+    found = [place for path in scenes for place in find_scenes(path)]
+    with progress_bar("bench") as progress:
+        result = bench_unmixing(
+            [load_scene(place, scale=scale) for place in found],  # type: ignore[arg-type]
+            methods=None if method == "all" else [m.strip() for m in method.split(",")],
+            library=read_library(library) if library else None,
+            out=output,
+            seed=seed,
+            jobs=jobs,
+            overwrite=overwrite,
+            resume=resume,
+            method_settings=special,
+            progress=progress,
+            **own,
+        )
+    print_result(result, as_json)
+
+
 def split_settings(pairs: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Settings of the bench, and those of methods (``METHOD.FIELD=VALUE``) by method."""
     from torchspectral.settings import parse_pairs

@@ -132,13 +132,29 @@ class MatArray(StoredArray):
     shape : tuple of int
         Bands, rows, columns.
     form : {"cube", "matrix", "image"}
-        (rows, cols, bands), (bands, pixels) with pixels column by column, or (rows, cols).
+        (rows, cols, bands), (bands, pixels), or (rows, cols).
+    order : {"columns", "rows"}
+        Whether the pixels of a matrix run down the image's columns, as MATLAB counts, or along its rows.
+    turned : bool
+        The matrix is (pixels, bands).
     """
 
-    def __init__(self, path: Path, name: str, shape: tuple[int, int, int], form: str, **more: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        shape: tuple[int, int, int],
+        form: str,
+        *,
+        order: str = "columns",
+        turned: bool = False,
+        **more: Any,
+    ) -> None:
         self.path = str(path)
         self.name = name
         self.form = form
+        self.order = order
+        self.turned = turned
         self.v73 = bool(is_v73(path))
         chunks = None
         if self.v73:
@@ -166,19 +182,35 @@ class MatArray(StoredArray):
             return data[rows, cols][:, :, bands].transpose(2, 0, 1)
         if self.form == "image":
             return data[rows, cols][None]
-        # Columns of the matrix run down the image's columns.
-        view = data.reshape(self.shape[0], self.shape[2], self.shape[1])
-        return view[bands][:, cols, rows].transpose(0, 2, 1)
+        by_rows = self.order == "rows"
+        lines = (self.shape[1], self.shape[2]) if by_rows else (self.shape[2], self.shape[1])
+        outer, inner = (rows, cols) if by_rows else (cols, rows)
+        if self.turned:
+            block = data.reshape(*lines, self.shape[0])[outer, inner][:, :, bands].transpose(2, 0, 1)
+        else:
+            block = data.reshape(self.shape[0], *lines)[bands][:, outer, inner]
+        return block if by_rows else block.transpose(0, 2, 1)
 
     def _v73(self, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray:
         data = self._dataset()
         if self.form == "image":
             return data[cols, rows].transpose()[None]
         if self.form == "matrix":
-            height = self.shape[1]
-            block = data[cols.start * height : cols.stop * height]
-            return block.reshape(cols.stop - cols.start, height, -1)[:, rows][:, :, bands].transpose(2, 1, 0)
+            return self._v73_matrix(data, bands, rows, cols)
         if isinstance(bands, slice):
             return data[bands, cols, rows].transpose(0, 2, 1)
         unique, back = np.unique(bands, return_inverse=True)
         return data[unique, cols, rows][back].transpose(0, 2, 1)
+
+    def _v73_matrix(self, data: Any, bands: slice | np.ndarray, rows: slice, cols: slice) -> np.ndarray:
+        """HDF5 holds the axes reversed: (pixels, bands), or (bands, pixels) where the matrix is turned."""
+        by_rows = self.order == "rows"
+        long = self.shape[2] if by_rows else self.shape[1]
+        outer, inner = (rows, cols) if by_rows else (cols, rows)
+        part = slice(outer.start * long, outer.stop * long)
+        count = outer.stop - outer.start
+        if self.turned:
+            block = data[:, part][bands].reshape(-1, count, long)[:, :, inner]
+        else:
+            block = data[part].reshape(count, long, -1)[:, inner][:, :, bands].transpose(2, 0, 1)
+        return block if by_rows else block.transpose(0, 2, 1)

@@ -25,12 +25,16 @@ from torchspectral.io.readers.matlab.containers import envi_header
 from torchspectral.io.readers.matlab.files import MatArray, Variable, is_v73, small, variables
 from torchspectral.io.readers.matlab.scenes import (
     THIN,
+    TRUTHS,
     Scene,
     anomaly_classes,
     classes_of,
     find_scene,
+    known_scene,
+    order_option,
     size_option,
     table,
+    wavelengths_of,
 )
 from torchspectral.io.readers.matlab.spectra import Spectra, find_spectra, names_for, spectra_of
 
@@ -40,7 +44,6 @@ _WAVELENGTHS = (
 )  # fmt: skip
 _FLAGS = ("bbl", "good", "goodbands", "good_bands")
 _NUMBERS = ("slectbands", "selectbands", "selected_bands", "selectedbands")
-_ABUNDANCES = ("A", "A_true", "abundances", "abundance", "A0", "S", "GT_abundances")
 _MOST_ENDMEMBERS = 64
 
 
@@ -50,8 +53,10 @@ class MatlabReader(Reader):
     name = "matlab"
     title = "MATLAB scene (.mat)"
     patterns = ("*.mat",)
-    options = ("key", "size", "sensor", "wavelength", "wavelength_units", "quantity", "scale", "nodata")
-    layer_options = ("key", "size")
+    options = (
+        "key", "size", "order", "scene", "sensor", "wavelength", "wavelength_units", "quantity", "scale", "nodata",
+    )  # fmt: skip
+    layer_options = ("key", "size", "order")
     evidence = "seen-real"
 
     def recognise(self, path: Path) -> float:
@@ -69,6 +74,11 @@ class MatlabReader(Reader):
             The variable to open. One that holds endmembers, signatures or one spectrum opens as spectra.
         size : (rows, columns), optional
             Of a matrix (bands, pixels) whose file does not state it.
+        order : {"columns", "rows"}, optional
+            How the pixels of a matrix run; columns, as MATLAB counts, by default, but for files of HySUPP's layout.
+        scene : str, optional
+            Take wavelengths, widths and band numbers from a published scene of this name: Samson, Jasper Ridge, Urban,
+            Cuprite.
         sensor : str, optional
             Take wavelengths and widths from this sensor of `torchspectral.sensors`, where its bands fit; they are
             never guessed.
@@ -89,15 +99,16 @@ class MatlabReader(Reader):
         found = _open_spectra(path, known, key)
         if found is not None:
             return self._spectra(path, known, found, key, given)
-        scene = find_scene(path, known, key, size_option(options.get("size")))
+        scene = find_scene(path, known, key, size_option(options.get("size")), order_option(options.get("order")))
         bands = scene.shape[0]
         notes = [f"opened {scene.variable.name} of {path.name} (MATLAB)", *([scene.note] if scene.note else [])]
         vectors = _vectors(path, known, bands)
         header = envi_header(path, known, bands)
-        facts, number = _facts(path, scene, vectors, header, options.get("sensor"), given)
+        named = (options.get("sensor"), options.get("scene"))
+        facts, number = _facts(path, scene, vectors, header, named, given)
         if "wavelength" in vectors and "wavelength" not in given and options.get("sensor") is None:
             notes.append(f"wavelengths taken from variable {vectors['wavelength_name']}")
-        array = MatArray(path, scene.variable.name, scene.shape, scene.form)
+        array = MatArray(path, scene.variable.name, scene.shape, scene.form, order=scene.order, turned=scene.turned)
         values = guess_quantity(
             Values(np.ones(bands), np.zeros(bands), None, "", []), floats=array.stored.kind == "f", given=given
         )
@@ -105,7 +116,9 @@ class MatlabReader(Reader):
         attrs, more = _scene_facts(scene)
         attrs["source"] = [str(path)]
         if scene.form == "matrix":
-            notes.append(f"{scene.variable.name} is (bands, pixels): pixels taken column by column")
+            axes = "(pixels, bands)" if scene.turned else "(bands, pixels)"
+            line = "column by column" if scene.order == "columns" else "row by row"
+            notes.append(f"{scene.variable.name} is {axes}: pixels taken {line}")
         if header.get("map_info"):
             notes.append("the map info in the file is that of the whole scene, which this is a part of: not placed")
         attrs["history"] = [*notes, *more, *facts.notes, *values.notes]
@@ -135,7 +148,7 @@ class MatlabReader(Reader):
         file, variable, scene = found[name]
         rows, cols = scene.shape[1:]
         if name == "abundances":
-            return _abundances(file, variable, rows, cols)
+            return _abundances(file, variable, rows, cols, scene.order if file == path else options.get("order"))
         if len(variable.shape) == 2:
             if name == "labels" and variable.shape != (rows, cols):
                 raise BrokenProduct(
@@ -158,7 +171,8 @@ class MatlabReader(Reader):
     def _layers(self, path: Path, **options: Any) -> dict[str, tuple[Path, Variable, Scene]]:
         known = variables(path)
         try:
-            scene = find_scene(path, known, options.get("key"), size_option(options.get("size")))
+            order = order_option(options.get("order"))
+            scene = find_scene(path, known, options.get("key"), size_option(options.get("size")), order)
         except (MissingMetadata, BadCube, UnsafeInput):
             return {}
         found: dict[str, tuple[Path, Variable, Scene]] = {}
@@ -229,10 +243,15 @@ def _open_spectra(path: Path, known: dict[str, Variable], key: Any) -> Spectra |
 
 
 def _facts(
-    path: Path, scene: Scene, vectors: dict[str, Any], header: dict[str, Any], sensor: Any, given: dict[str, Any]
+    path: Path,
+    scene: Scene,
+    vectors: dict[str, Any],
+    header: dict[str, Any],
+    named: tuple[Any, Any],
+    given: dict[str, Any],
 ) -> tuple[BandFacts, Any]:
-    """Band coordinates, and the band numbers where the file lists them."""
-    bands = scene.shape[0]
+    """Band coordinates, and the band numbers where the file lists them; `named` are sensor and published scene."""
+    bands, (sensor, published) = scene.shape[0], named
     number = vectors.get("number")
     stated, units = vectors.get("wavelength", ()), ""
     fwhm: Any = vectors.get("fwhm", ())
@@ -240,6 +259,13 @@ def _facts(
         # The header's widths are in its own units; as nm they go with any wavelengths.
         fwhm = header["fwhm"] * (1.0 if np.nanmax(stated) >= 30 else 1e-3)
     extra: list[str] = []
+    if published is not None and sensor is None and "wavelength" not in given:
+        row = known_scene(published)
+        if row["size"][2] != bands:
+            raise BandMismatch(f"{path.name} has {bands} bands, expected {row['size'][2]} as {row['pixels']} has them")
+        stated, fwhm, kept, said = wavelengths_of(row)
+        number = number if number is not None else kept
+        extra, units = [said], "nm"
     if sensor is not None and "wavelength" not in given:
         stated, fwhm, number, extra = _from_sensor(path, scene, sensor, number)
         units = "nm"
@@ -325,7 +351,7 @@ def _add_truth(
     beside = [p for folder in (path.parent, path.parent / "GroundTruth") for p in sorted(folder.glob("*end[0-9]*.mat"))]
     for file in [path, *[p for p in beside if p != path][:16]]:
         have = known if file == path else variables(file)
-        for name in _ABUNDANCES:
+        for name in TRUTHS:
             variable = have.get(name)
             if variable is None or not variable.numeric or name == scene.variable.name:
                 continue
@@ -336,11 +362,11 @@ def _add_truth(
                 return
 
 
-def _abundances(file: Path, variable: Variable, rows: int, cols: int) -> xr.DataArray:
+def _abundances(file: Path, variable: Variable, rows: int, cols: int, order: str | None) -> xr.DataArray:
     count = variable.shape[0] if len(variable.shape) == 2 else variable.shape[2]
     form = "matrix" if len(variable.shape) == 2 else "cube"
     names = names_for(file, variables(file), count) or [f"endmember {n + 1}" for n in range(count)]
-    array = MatArray(file, variable.name, (count, rows, cols), form, decode=False)
+    array = MatArray(file, variable.name, (count, rows, cols), form, order=order or "columns", decode=False)
     layer = _stack(array, "abundances", names)
     layer.attrs = {"source": [str(file)], "history": [f"{variable.name} of {file.name}"]}
     return layer

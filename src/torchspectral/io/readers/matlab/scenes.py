@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from torchspectral.errors import BadCube, BadSettings, MissingMetadata, UnknownName, UnsafeInput
+from torchspectral.errors import BadCube, BadSettings, MissingMetadata, UnknownName, UnsafeInput, closest
 from torchspectral.io.readers.matlab.files import Variable, small
 
 THIN = 4
@@ -20,10 +21,15 @@ _SIZES = (
     ("H", "W"),
     ("h", "w"),
     ("rows", "cols"),
+    ("lines", "cols"),
     ("nl", "ns"),
     ("height", "width"),
 )
 _MATRICES = ("Y", "V", "X", "r", "R", "data")
+ORDERS = ("columns", "rows")
+_HYSUPP = {"E", "A", "H", "W", "p", "L", "N"}
+TRUTHS = ("A", "A_true", "S_GT", "abundances", "abundance", "A0", "S", "GT_abundances")
+"""Variables that hold abundances, those of the truth first."""
 _OBJECTS = {"object", "opaque", "function"}
 
 
@@ -32,13 +38,16 @@ class Scene:
     """The variable that is the cube, and how it lies.
 
     `form` is "cube" (rows, cols, bands), "matrix" (bands, pixels column by column) or "image" (rows, cols); `shape` is
-    (bands, rows, cols); `note` says where the size came from, where the file does not state it.
+    (bands, rows, cols); `note` says where the size came from, where the file does not state it. A matrix may be
+    `turned`, (pixels, bands), and its pixels run down the columns or along the rows of the image (`order`).
     """
 
     variable: Variable
     form: str
     shape: tuple[int, int, int]
     note: str = ""
+    order: str = "columns"
+    turned: bool = False
 
 
 @lru_cache(maxsize=1)
@@ -86,13 +95,96 @@ def size_option(value: Any) -> tuple[int, int] | None:
     return rows, cols
 
 
-def find_scene(path: Path, known: dict[str, Variable], key: Any, size: tuple[int, int] | None = None) -> Scene:
-    """The variable that is the cube; ``key`` names it where there is a choice.
+def order_option(value: Any) -> str | None:
+    """The option ``order``: how the pixels of a matrix run.
+
+    Raises
+    ------
+    BadSettings
+    """
+    if value is None or value in ORDERS:
+        return value
+    raise BadSettings(f"got order={str(value)[:40]!r}, expected columns (as MATLAB counts) or rows")
+
+
+def known_scene(name: Any) -> dict[str, Any]:
+    """A published scene by its name: size, sensor and removed bands or wavelengths, materials.
+
+    Raises
+    ------
+    UnknownName
+    """
+    rows = {str(row["pixels"]).lower(): row for row in table()[1]}
+    if str(name).lower() not in rows:
+        raise UnknownName(
+            f"no published scene {str(name)!r}: {closest(str(name), [str(r['pixels']) for r in rows.values()])}"
+        )
+    return rows[str(name).lower()]
+
+
+def identify(shape: tuple[int, int, int], number: Any = None) -> dict[str, Any] | None:
+    """The published scene of a size (bands, rows, cols) and, where known, of these band numbers (from 1)."""
+    for row in table()[1]:
+        rows, cols, bands = row["size"]
+        if tuple(shape) != (bands, rows, cols):
+            continue
+        kept = kept_bands(row)
+        if number is None or kept is None or np.array_equal(np.asarray(number).reshape(-1), kept):
+            return row
+    return None
+
+
+def kept_bands(row: dict[str, Any]) -> np.ndarray | None:
+    """Band numbers (from 1) that a published scene kept of its sensor's; None where that is not known."""
+    if "removed" not in row:
+        return None
+    gone: set[int] = set()
+    for part in filter(None, str(row["removed"]).split(",")):
+        first, _, last = part.strip().partition("-")
+        gone |= set(range(int(first), int(last or first) + 1))
+    return np.array([n for n in range(1, int(row["of"]) + 1) if n not in gone])
+
+
+def wavelengths_of(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, str]:
+    """Centres and widths [nm] of a published scene, its band numbers, and a line for the history."""
+    if "wavelengths" in row:
+        first, last = row["wavelengths"]
+        centres = np.linspace(first, last, int(row["size"][2]))
+        said = f"wavelengths of {row['pixels']} as published: {first:g} to {last:g} nm in even steps"
+        return centres, np.full(centres.size, np.nan), None, said
+    from torchspectral.sensors import get
+
+    sensor, kept = get(row["sensor"]), kept_bands(row)
+    assert kept is not None
+    without = f" without bands {row['removed']}" if row["removed"] else ""
+    said = f"wavelengths of {row['pixels']}: those of {sensor.name}{without}; flights differ by some nm"
+    return sensor.wavelength[kept - 1], sensor.fwhm[kept - 1], kept, said
+
+
+def find_scene(
+    path: Path,
+    known: dict[str, Variable],
+    key: Any,
+    size: tuple[int, int] | None = None,
+    order: str | None = None,
+) -> Scene:
+    """The variable that is the cube; ``key`` names it where there is a choice, ``order`` forces how pixels run.
 
     Raises
     ------
     UnknownName, MissingMetadata, BadCube, UnsafeInput
     """
+    found = _find(path, known, key, size)
+    if found.form != "matrix":
+        return found
+    if order is None and known.keys() >= _HYSUPP:
+        return replace(
+            found, order="rows", note=f"{found.note} pixels run along the rows as HySUPP stores them".strip()
+        )
+    return replace(found, order=order or "columns")
+
+
+def _find(path: Path, known: dict[str, Variable], key: Any, size: tuple[int, int] | None) -> Scene:
     numeric = {n: v for n, v in known.items() if v.numeric and v.shape and min(v.shape) > 0}
     if key is not None:
         if key not in known:
@@ -108,6 +200,15 @@ def find_scene(path: Path, known: dict[str, Variable], key: Any, size: tuple[int
     if len(named) == 1:
         return _as_scene(path, named[0], known, size)
     solid = [v for v in numeric.values() if len(v.shape) == 3]
+    # Abundances are images too: beside anything else that may be the cube they are its truth.
+    others = [
+        v
+        for v in numeric.values()
+        if v.name not in TRUTHS and (v in solid or _as_scene(path, v, known, size).form == "matrix")
+    ]
+    if others:
+        solid = [v for v in solid if v in others]
+        numeric = {n: v for n, v in numeric.items() if n not in TRUTHS}
     cubes = [v for v in solid if v.shape[2] > THIN]
     if len(cubes) == 1:
         return _as_scene(path, cubes[0], known, size)
@@ -152,18 +253,29 @@ def _as_scene(path: Path, variable: Variable, known: dict[str, Variable], size: 
     if len(variable.shape) != 2:
         return Scene(variable, "none", (1, 1, 1))
     if not variable.vector:
-        bands, pixels = variable.shape
-        if size is not None and size[0] * size[1] == pixels:
-            return Scene(variable, "matrix", (bands, *size), f"{size[0]} x {size[1]} pixels, as given")
-        for names in _SIZES:
-            sizes = [known.get(name) for name in names]
-            if all(s is not None and s.numeric and s.shape == (1, 1) for s in sizes):
-                rows, cols = (int(small(path, name).reshape(-1)[0]) for name in names)
-                if rows > 0 and cols > 0 and rows * cols == pixels:
-                    return Scene(variable, "matrix", (bands, rows, cols))
-        for row in table()[1]:
-            rows, cols, count = row["size"]
-            if size is None and variable.name in _MATRICES and (bands, pixels) == (count, rows * cols):
-                note = f"the file does not state its size: {rows} x {cols} pixels as the scene {row['pixels']} has them"
-                return Scene(variable, "matrix", (bands, rows, cols), note)
+        for turned in (False, True):
+            found = _as_matrix(path, variable, known, size, turned)
+            if found is not None:
+                return found
     return Scene(variable, "image", (1, *variable.shape))  # type: ignore[arg-type]
+
+
+def _as_matrix(
+    path: Path, variable: Variable, known: dict[str, Variable], size: tuple[int, int] | None, turned: bool
+) -> Scene | None:
+    """A matrix of pixels, where the file, the caller or a published scene says how many rows and columns they are."""
+    bands, pixels = variable.shape[::-1] if turned else variable.shape
+    if size is not None and size[0] * size[1] == pixels:
+        return Scene(variable, "matrix", (bands, *size), f"{size[0]} x {size[1]} pixels, as given", turned=turned)
+    for names in _SIZES:
+        sizes = [known.get(name) for name in names]
+        if all(s is not None and s.numeric and s.shape == (1, 1) for s in sizes):
+            rows, cols = (int(small(path, name).reshape(-1)[0]) for name in names)
+            if rows > 0 and cols > 0 and rows * cols == pixels:
+                return Scene(variable, "matrix", (bands, rows, cols), turned=turned)
+    for row in table()[1]:
+        rows, cols, count = row["size"]
+        if size is None and variable.name in _MATRICES and (bands, pixels) == (count, rows * cols):
+            note = f"the file does not state its size: {rows} x {cols} pixels as the scene {row['pixels']} has them"
+            return Scene(variable, "matrix", (bands, rows, cols), note, turned=turned)
+    return None

@@ -1,0 +1,454 @@
+"""Unmixing methods compared on labelled scenes, as the survey of the field does: angles, abundance errors, costs.
+
+Every method is run by the engine as a user would run it, with the number of endmembers of the truth, over several seeds.
+Methods that find endmembers alone get exact FCLS abundances; methods that unmix with a library get the true endmembers
+unless one is given, and are then no blind methods: their rows are floors. Estimates are paired with the truth in both ways
+that papers use, by spectral angle and by distance of the abundance maps, in tables of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from torchspectral import registry
+from torchspectral.bench.shared import cost, key_of, plain_name, rows_of, write_figures, write_tables
+from torchspectral.bench.store import Measured, Store
+from torchspectral.cube import good_bands
+from torchspectral.errors import BadInput, BadSettings, OutputExists, TorchspectralError
+from torchspectral.log import Progress, Step, no_progress
+from torchspectral.report.files import write_whole
+from torchspectral.report.html import write_html
+from torchspectral.report.unmixing import unmixing_comparison
+from torchspectral.result import Report, Result
+from torchspectral.settings import Settings, setting
+from torchspectral.unmixing.base import ROOM, endmembers, settings_of, unmix
+from torchspectral.unmixing.scenes import LabelledScene, Place, load_scene
+from torchspectral.unmixing.scoring import reconstruction_error, score
+
+PARTS = "parts"
+SHOWN = 6
+"""Methods in the picture of a scene."""
+MATCHINGS: dict[str, Literal["angle", "abundance"]] = {
+    "scores": "angle",
+    "scores-abundance": "abundance",
+}
+SAID = {"angle": "spectral angle (Hungarian)", "abundance": "Euclidean distance of the abundance maps (HySUPP)"}
+LEFT_OUT = {
+    "vca": "its spectra are those of vca-fcls",
+    "label": "with the true spectra it is fcls",
+    "polygons": "it needs drawn areas",
+}
+"""Methods that "all" does not run, and why."""
+SEEDLESS = frozenset({"fcls", "sivm", "atgp", "sunsal", "sunsal-tv", "clsunsal", "s2wsu", "mua", "mesma", "sma"})
+"""Methods without anything random (sma and mesma with their default of no draws): one run is enough."""
+DRAWS = ("n_mc",)
+
+
+class UnmixBenchSettings(Settings):
+    """Settings of the unmixing bench."""
+
+    seeds: int = setting(20, "repetitions with other seeds; figures are then mean and deviation", ge=1)
+    k: int | Literal["true"] = setting(
+        "true", "endmembers to look for; true: as many as the truth has. Scenes without truth need a number"
+    )
+    budget: float | None = setting(
+        None,
+        "seconds that a method may take on a scene; when they are spent, further seeds are left out",
+        unit="s",
+        gt=0,
+    )
+    units: Literal["zhu", "hysupp"] = setting("zhu", "zhu: angles in rad, RMSE plain; hysupp: degrees, RMSE times 100")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """All turns of one method on one scene; runs in any process."""
+
+    scene: LabelledScene
+    method: str
+    settings: dict[str, Any]
+    library: xr.DataArray | None
+    chosen: UnmixBenchSettings
+    seed: int
+    store: Store
+
+
+@dataclass
+class _Seen:
+    """What is kept of a scene once its methods have run."""
+
+    name: str
+    names: list[str]
+    maps: np.ndarray | None
+    spectra: np.ndarray | None
+    wavelength: np.ndarray
+    notes: list[str]
+    measured: dict[str, list[Measured]] = field(default_factory=dict)
+
+
+def bench_unmixing(
+    scenes: Sequence[LabelledScene | Place],
+    *,
+    methods: Sequence[str] | None = None,
+    library: xr.DataArray | None = None,
+    out: str | Path,
+    seed: int = 0,
+    jobs: int = 1,
+    overwrite: bool = False,
+    resume: bool = False,
+    method_settings: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Progress = no_progress,
+    **settings: Any,
+) -> Result:
+    """Compare unmixing methods; writes tables (CSV, Markdown, LaTeX), a figure a scene and an HTML page.
+
+    Parameters
+    ----------
+    scenes : sequence of LabelledScene or Place
+        See `unmixing.scenes`; places are read one at a time.
+    methods : sequence of str, optional
+        Cards of the room; all by default, but for those that would repeat another (see `LEFT_OUT`).
+    library : DataArray (spectrum, band), optional
+        For methods that unmix with one, instead of the true endmembers.
+    out : path
+        Folder.
+    seed : int
+        Of the first repetition.
+    jobs : int
+        Processes; each runs one method on one scene at a time.
+    overwrite, resume : bool
+        What to do with a bench that the folder has: begin anew, or keep what it has measured under the same settings.
+    method_settings : mapping of method to settings, optional
+        Settings that are not the defaults; they stand in the report.
+    **settings
+        Fields of `UnmixBenchSettings`.
+
+    Returns
+    -------
+    Result
+        ``scores`` and ``scores-abundance`` (rows a scene and method: ``SAD``, ``RMSE`` of abundances divided by their
+        sum, ``SRE`` [dB], ``RE`` in the scene's units, ``seconds``, ``memory [MB]``, each with mean and deviation over
+        the seeds; a method that did not run has a ``note``), ``classes`` and ``classes-abundance`` (the same a class).
+        The two kinds differ in how estimates are paired with the truth.
+
+    Raises
+    ------
+    UnknownName, OutputExists, BadSettings
+    BadInput
+        No scene, or no method could be run.
+
+    References
+    ----------
+    Zhu, arXiv 1708.05125 (2017). Rasti et al., IEEE TGRS 2024, doi 10.1109/TGRS.2024.3393570 (HySUPP).
+    """
+    chosen = UnmixBenchSettings.make(settings)
+    if not scenes:
+        raise BadInput("got no scene to compare methods on, expected at least one")
+    if jobs < 1:
+        raise BadSettings(f"got jobs={jobs}, expected at least 1")
+    titles = [scene.name for scene in scenes]
+    if len({plain_name(t) for t in titles}) != len(titles):
+        raise BadSettings(f"got scenes named {', '.join(titles)}, expected names that differ")
+    cards = [registry.card(ROOM, name) for name in methods] if methods else registry.methods(ROOM)
+    names = [card.name for card in cards if methods or card.name not in LEFT_OUT]
+    special = {name: dict(values) for name, values in (method_settings or {}).items()}
+    for name in special:
+        if registry.card(ROOM, name).name not in names:
+            raise BadSettings(f"got settings of {name}, which is not compared: add it to the methods")
+    folder = Path(out)
+    if (folder / "scores.csv").exists() and not (overwrite or resume):
+        raise OutputExists(f"{folder} has a bench already: ask to overwrite or to resume, or choose another folder")
+    seen: list[_Seen] = []
+    for number, place in enumerate(scenes):
+        scene = load_scene(place) if isinstance(place, Place) else place
+        store = _store(scene, library, chosen, folder, resume)
+        tasks = [_Task(scene, n, special.get(n, {}), library, chosen, seed, store) for n in names]
+        one = _seen(scene)
+        for done, (name, found) in enumerate(_run_all(tasks, jobs), start=1):
+            one.measured[name] = found
+            progress(Step(scene.name, (number + done / len(names)) / len(scenes), name))
+        one.measured = {name: one.measured[name] for name in names}
+        seen.append(one)
+    skipped = {} if methods else LEFT_OUT
+    return _write(seen, folder, chosen, seed, skipped)
+
+
+def _store(
+    scene: LabelledScene, library: xr.DataArray | None, chosen: UnmixBenchSettings, folder: Path, resume: bool
+) -> Store:
+    facts = chosen.model_dump(exclude={"seeds", "device", "budget"})
+    key = key_of([scene.cube, scene.abundances, scene.endmembers, library], facts)
+    return Store(folder / PARTS / plain_name(scene.name), keep=resume, key=key)
+
+
+def _seen(scene: LabelledScene) -> _Seen:
+    maps = None if scene.abundances is None else np.asarray(scene.abundances.values, dtype=np.float64)
+    spectra = None if scene.endmembers is None else np.asarray(scene.endmembers.values, dtype=np.float64)
+    wavelength = np.asarray(scene.cube["wavelength"].values, dtype=np.float64)
+    return _Seen(scene.name, scene.names, maps, spectra, wavelength, [*scene.notes, *scene.warnings])
+
+
+def _run_all(tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[str, list[Measured]]]:
+    if jobs == 1:
+        for task in tasks:
+            yield task.method, turns_of(task)
+        return
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+
+    pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"), initializer=_one_thread)
+    try:
+        waiting = {pool.submit(turns_of, task): task.method for task in tasks}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def turns_of(task: _Task) -> list[Measured]:
+    """Measure a method with every seed; what was measured before is taken from the store."""
+    seeds = 1 if task.method in SEEDLESS and not set(DRAWS) & task.settings.keys() else task.chosen.seeds
+    began, found = time.perf_counter(), []
+    for turn in range(seeds):
+        key = f"{task.method}-{task.seed + turn}"
+        known = task.store.get(key, task.settings)
+        if known is None:
+            spent = time.perf_counter() - began
+            if task.chosen.budget is not None and found and spent > task.chosen.budget:
+                break
+            known = _measure(task, task.seed + turn)
+            if turn:
+                known = replace(known, picture=None, curve=None, error_map=None)
+            task.store.put(key, task.settings, known)
+        found.append(known)
+        if not known.figures:
+            break
+    return found
+
+
+def _measure(task: _Task, seed: int) -> Measured:
+    try:
+        result = _unmixed(task, seed)
+        return _scored(result, task.scene, task.chosen)
+    except TorchspectralError as error:
+        return Measured(error=f"{type(error).__name__}: {error}")
+
+
+def _unmixed(task: _Task, seed: int) -> Result:
+    """Endmembers and abundances by one method, whatever it needs for that."""
+    scene, card, chosen = task.scene, registry.card(ROOM, task.method), task.chosen
+    k = scene.k if chosen.k == "true" else int(chosen.k)
+    options: dict[str, Any] = {"seed": seed, "device": chosen.device}
+    fields = settings_of(task.method).model_fields
+    given = {} if "k" in task.settings else {"k": k}
+    if card.verb == "endmembers":
+        if task.method == "polygons":
+            raise BadInput("it needs drawn areas, which labelled scenes do not have")
+        found = endmembers(scene.cube, _known(given), method=task.method, settings=task.settings, **options)
+        shares = unmix(scene.cube, method="fcls", library=found["endmembers"], **options)
+        seconds = found.report.seconds.get("total", 0.0) + shares.report.seconds.get("total", 0.0)
+        found.report.seconds = {**found.report.seconds, "total": seconds}
+        found.report.peak_memory = max(found.report.peak_memory, shares.report.peak_memory)
+        values = {"endmembers": found["endmembers"], "abundances": shares["abundances"], "rmse": shares["rmse"]}
+        return Result(values, found.report)
+    if any(str(need).startswith("library") for need in card.needs):
+        spectra = task.library if task.library is not None else scene.endmembers
+        if spectra is None:
+            raise BadInput("it needs a library and the scene has no true endmembers: give one (--library)")
+        count = _known(given) if "k" in fields and "k" not in task.settings else None
+        return unmix(scene.cube, count, method=task.method, library=spectra, settings=task.settings, **options)
+    count = None if "k" in task.settings else _known(given)
+    return unmix(scene.cube, count, method=task.method, settings=task.settings, **options)
+
+
+def _known(given: Mapping[str, Any]) -> Any:
+    if "k" in given and given["k"] is None:
+        raise BadInput("the scene has no truth that says how many endmembers there are: set k (--set k=4)")
+    return given.get("k", "auto")
+
+
+def _scored(result: Result, scene: LabelledScene, chosen: UnmixBenchSettings) -> Measured:
+    """Figures under both matchings; maps and spectra in the truth's order for the picture."""
+    cube = scene.cube.isel(band=good_bands(scene.cube))
+    spectra = np.asarray(result["endmembers"].isel(band=good_bands(scene.cube)).values, dtype=np.float64)
+    maps = np.asarray(result["abundances"].values, dtype=np.float64)
+    pixels = np.asarray(cube.values, dtype=np.float64)
+    bands = np.isfinite(spectra).all(0)
+    valid = np.isfinite(maps).all(0) & np.isfinite(pixels[bands]).all(0)
+    if not valid.any():
+        raise BadInput("no pixel has abundances and data")
+    figures: dict[str, float] = {}
+    found = Measured(report=result.report.as_dict())
+    left = reconstruction_error(pixels[bands][:, valid], spectra[:, bands], maps[:, valid])
+    degrees, percent = (180 / math.pi, 100.0) if chosen.units == "hysupp" else (1.0, 1.0)
+    shown = np.asarray(result["endmembers"].values, dtype=np.float64)
+    found.picture, found.curve = maps.astype(np.float32), shown
+    found.error_map = np.asarray(result["rmse"].values, dtype=np.float32).reshape(maps.shape[1:])
+    if scene.abundances is None or scene.endmembers is None:
+        figures["RE"] = left
+        found.figures = [figures | cost(result.report)]
+        return found
+    truth = np.asarray(scene.endmembers.isel(band=good_bands(scene.cube)).values, dtype=np.float64)
+    true_maps = np.asarray(scene.abundances.values, dtype=np.float64)
+    valid &= np.isfinite(true_maps).all(0)
+    for matching in MATCHINGS.values():
+        given = score(spectra, maps[:, valid], truth, true_maps[:, valid], matching=matching, names=scene.names)
+        figures |= {
+            f"{matching}|SAD": given.figures["mean_angle"] * degrees,
+            f"{matching}|RMSE": given.figures["rmse"] * percent,
+            f"{matching}|SRE [dB]": given.figures["sre"],
+        }
+        for name in scene.names:
+            figures[f"{matching}|{name}|SAD"] = given.angle.get(name, math.nan) * degrees
+            figures[f"{matching}|{name}|RMSE"] = given.rmse.get(name, math.nan) * percent
+        if matching == "angle":
+            found.picture, found.curve = _aligned(maps, shown, given.pairs, len(scene.names))
+            found.bands = {f"unmatched {kind}": which for kind, which in given.unmatched.items() if which}
+    figures["RE"] = left
+    found.figures = [figures | cost(result.report)]
+    return found
+
+
+def _aligned(
+    maps: np.ndarray, spectra: np.ndarray, pairs: Sequence[tuple[int, int]], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    total = np.nansum(maps, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scaled = maps / np.where(total > 0, total, np.nan)
+    ordered, lines = np.full((k, *maps.shape[1:]), np.nan, np.float32), np.full((k, spectra.shape[1]), np.nan)
+    for mine, true in pairs:
+        ordered[true], lines[true] = scaled[mine], spectra[mine]
+    return ordered, lines
+
+
+def _picked(found: Measured, wanted: Mapping[str, str]) -> Measured:
+    """The figures of one table under the names of its columns."""
+    return replace(found, figures=[{new: f[old] for old, new in wanted.items() if old in f} for f in found.figures])
+
+
+def _write(
+    seen: Sequence[_Seen], folder: Path, chosen: UnmixBenchSettings, seed: int, skipped: Mapping[str, str]
+) -> Result:
+    unit = "rad" if chosen.units == "zhu" else "deg"
+    reports: list[Report] = []
+    tables: dict[str, list[dict[str, Any]]] = {n: [] for n in (*MATCHINGS, "classes", "classes-abundance")}
+    notes: list[str] = []
+    for one in seen:
+        failed: dict[str, str] = {}
+        for table, matching in MATCHINGS.items():
+            columns = {
+                f"{matching}|SAD": f"SAD [{unit}]",
+                f"{matching}|RMSE": "RMSE",
+                f"{matching}|SRE [dB]": "SRE [dB]",
+            }
+            columns |= {n: n for n in ("RE", "seconds", "memory [MB]")}
+            measured = {name: [_picked(m, columns) for m in turns] for name, turns in one.measured.items()}
+            rows = rows_of(measured, reports if table == "scores" else [], failed)
+            runs = {name: len([m for m in turns if m.figures]) for name, turns in one.measured.items()}
+            tables[table] += [_row(one.name, row, runs[row["method"]], table == "scores") for row in rows]
+            tables[table.replace("scores", "classes")] += _classes(one, matching, unit)
+        notes += [f"{one.name}: {note}" for note in one.notes]
+        notes += [f"{name} was not run on {one.name}: {why}" for name, why in failed.items()]
+        for name, turns in one.measured.items():
+            left = turns[0].bands if turns else {}
+            notes += [f"{name} on {one.name}: {what} {which}" for what, which in left.items()]
+            asked = 1 if name in SEEDLESS else chosen.seeds
+            good = len([m for m in turns if m.figures])
+            if 0 < good < asked:
+                notes.append(f"{name} on {one.name}: {good} of {asked} seeds within the budget")
+    if not reports:
+        raise BadInput(f"no method could be run: {next((m.error for m in _all(seen) if m.error), '')}")
+    notes += [f"{name} was left out: {why}" for name, why in skipped.items()]
+    captions = {
+        name: f"Unmixing, {chosen.seeds} seeds; {'each class, ' if name.startswith('classes') else ''}estimates paired "
+        f"with the truth by {SAID['abundance' if name.endswith('abundance') else 'angle']}"
+        for name in tables
+    }
+    paths: dict[str, str] = {}
+    for name, rows in tables.items():
+        if rows:
+            paths |= write_tables(folder, name, rows, caption=captions[name], digits=4)
+    figures = [
+        (f"{plain_name(one.name)}: {_said(one)}", figure) for one in seen if (figure := _figure(one)) is not None
+    ]
+    paths |= write_figures(folder, figures)
+    page = {
+        "title": "Unmixing",
+        "text": "Each method was run with its defaults unless the settings that stand with its run say otherwise. Methods "
+        "that unmix with a library were given the true endmembers where none was named: their rows are floors. RMSE is "
+        "that of abundances divided by their sum.\n\n" + "\n\n".join(notes),
+        "figures": figures,
+        "tables": [(captions[name], rows) for name, rows in tables.items() if rows],
+        "provenance": reports,
+    }
+    paths["report"] = str(write_html(folder / "report.html", title="Unmixing bench", sections=[page]))
+    runs_text = json.dumps([r.as_dict() for r in reports], indent=1, default=str)
+    paths["runs.json"] = str(write_whole(folder / "runs.json", runs_text.encode()))
+    report = Report(method="bench/unmix", settings=chosen.model_dump(), seed=seed, notes=notes)
+    report.figures = {"scenes": len(seen), "methods": list(seen[0].measured)}
+    return Result({name: rows for name, rows in tables.items() if rows}, report, paths)
+
+
+def _all(seen: Sequence[_Seen]) -> Iterator[Measured]:
+    return (m for one in seen for turns in one.measured.values() for m in turns)
+
+
+def _row(scene: str, row: Mapping[str, Any], runs: int, linked: bool) -> dict[str, Any]:
+    """A row with its scene and number of seeds in front; ``run`` links to the provenance in the first table alone."""
+    rest = {k: v for k, v in row.items() if k not in ("method", "note") and (linked or k != "run")}
+    return {"scene": scene, "method": row["method"], "seeds": runs or None, **rest, "note": row.get("note", "")}
+
+
+def _classes(one: _Seen, matching: str, unit: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for name, turns in one.measured.items():
+        if not any(m.figures for m in turns):
+            continue
+        for material in one.names:
+            columns = {f"{matching}|{material}|SAD": f"SAD [{unit}]", f"{matching}|{material}|RMSE": "RMSE"}
+            found = rows_of({name: [_picked(m, columns) for m in turns if m.figures]}, [], {})[0]
+            kept = {k: v for k, v in found.items() if k in columns.values()}
+            rows.append({"scene": one.name, "method": name, "class": material, **kept})
+    return rows
+
+
+def _said(one: _Seen) -> str:
+    return "maps and spectra, truth and estimates of the first seed" if one.maps is not None else "estimates, no truth"
+
+
+def _figure(one: _Seen) -> Any:
+    """True and estimated maps and spectra of a scene."""
+    rows: list[tuple[str, np.ndarray, np.ndarray]] = []
+    errors: dict[str, np.ndarray] = {}
+    names = one.names
+    if one.maps is not None and one.spectra is not None:
+        rows.append(("truth", one.maps, one.spectra))
+    for name, turns in one.measured.items():
+        first = turns[0] if turns else None
+        if first is None or first.picture is None or first.curve is None or len(rows) > SHOWN:
+            continue
+        names = names or [f"endmember {n + 1}" for n in range(len(first.picture))]
+        if len(first.picture) != len(names):
+            continue
+        rows.append((name, first.picture, first.curve))
+        if first.error_map is not None:
+            errors[name] = first.error_map
+    if not rows or (len(rows) == 1 and one.maps is not None):
+        return None
+    return unmixing_comparison(rows, names, wavelength=one.wavelength, errors=errors, title=one.name)
