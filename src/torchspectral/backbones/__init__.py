@@ -14,6 +14,12 @@ _PUBLIC = {
     "Bands": "base",
     "KeyMap": "base",
     "Match": "base",
+    "SoftConResNet50": "softcon.resnet",
+    "SoftConViT": "softcon.vit",
+    "SpecMAE": "spectralearth.mae",
+    "SpecResNet50": "spectralearth.resnet",
+    "SpecViT": "spectralearth.vit",
+    "SpectralAdapter": "spectralearth.adapter",
 }
 
 __all__ = sorted(_PUBLIC)

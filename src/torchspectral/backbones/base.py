@@ -31,7 +31,10 @@ class Bands:
     Attributes
     ----------
     wavelengths : tuple of float or None
-        Band centres in order [nm]; None where the count is free.
+        Band centres in order [nm]: those that the network takes, or, where `fixed` is False, those of its published
+        weights; None where there are none such.
+    fixed : bool
+        The network takes exactly `wavelengths`; else any count within the limits.
     fwhm : tuple of float or None
         Widths of those bands [nm], for resampling by spectral response.
     names : tuple of str
@@ -44,6 +47,7 @@ class Bands:
 
     wavelengths: tuple[float, ...] | None = None
     fwhm: tuple[float, ...] | None = None
+    fixed: bool = True
     names: tuple[str, ...] = ()
     minimum: int = 1
     maximum: int | None = None
@@ -54,7 +58,7 @@ class Bands:
         """Number of bands; None where it is free."""
         if self.minimum == self.maximum:
             return self.minimum
-        return None if self.wavelengths is None else len(self.wavelengths)
+        return len(self.wavelengths) if self.fixed and self.wavelengths is not None else None
 
     def check(self, count: int, wavelengths: torch.Tensor | Sequence[float] | None = None) -> None:
         """Hold an input against these bands.
@@ -139,10 +143,14 @@ class KeyMap:
                 filled[target] = value
             else:
                 shapes.append(f"{target} is {tuple(value.shape)}, expected {tuple(want.shape)}")
-        needed = [k for k in expected if not any(re.fullmatch(p, k) for p in self.optional)]
+        needed = [k for k in expected if not self.is_optional(k)]
         share = sum(k in filled for k in needed) / max(len(needed), 1)
         absent = tuple(k for k in needed if k not in ranked)
         return Match(filled, absent, tuple(shapes), tuple(k for k in state if k not in taken), share)
+
+    def is_optional(self, key: str) -> bool:
+        """Whether a file need not have this key of the backbone."""
+        return any(re.fullmatch(pattern, key) for pattern in self.optional)
 
     def _name(self, key: str, expected: Mapping[str, Any]) -> tuple[str, int]:
         for pattern, new in self.renames.items():
@@ -249,13 +257,32 @@ class Backbone(nn.Module):
 
     def load_matched(self, state: Mapping[str, Any], *, least: float = LEAST_MATCH, where: str = "state") -> Match:
         """Fill the backbone from tensors under published names; as `load_published`."""
-        match = self.key_map.match(state, self.state_dict())
-        if match.share < least:
-            raise BadWeights(f"{where}: {describe(match, type(self).__name__)}: it is a file of another model or size")
-        self.load_state_dict(match.state, strict=False)
-        if match.absent or match.shapes:
-            get_logger("backbones").warning("%s: %s", where, describe(match, type(self).__name__))
-        return match
+        return load_matched(self, self.key_map, self.adapt_state(dict(state)), least=least, where=where)
+
+    def adapt_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """What a published state must become before its keys are looked at (position tables of another size)."""
+        return state
+
+
+def load_matched(
+    network: nn.Module, key_map: KeyMap, state: Mapping[str, Any], *, least: float = LEAST_MATCH, where: str = "state"
+) -> Match:
+    """Fill a network from tensors under published names; keys that match are filled, few may stay as built.
+
+    Raises
+    ------
+    BadWeights
+        Fewer than `least` of the keys match, or a key that is not optional has another shape.
+    """
+    match = key_map.match(state, network.state_dict())
+    name = type(network).__name__
+    wrong = [text for text in match.shapes if not key_map.is_optional(text.split(" ", 1)[0])]
+    if match.share < least or wrong:
+        raise BadWeights(f"{where}: {describe(match, name)}: it is a file of another model or size")
+    network.load_state_dict(match.state, strict=False)
+    if match.absent or match.shapes:
+        get_logger("backbones").warning("%s: %s", where, describe(match, name))
+    return match
 
 
 def describe(match: Match, name: str, most: int = 40) -> str:

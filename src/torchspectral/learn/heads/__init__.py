@@ -1,0 +1,1 @@
+"""Heads on backbones, as plain modules: classes of an image, classes of pixels, values, projections."""
