@@ -224,7 +224,8 @@ def _one_thread() -> None:
 def turns_of(task: _Task) -> list[Measured]:
     """Measure a method with every seed; what was measured before is taken from the store."""
     seeds = 1 if task.method in SEEDLESS and not set(DRAWS) & task.settings.keys() else task.chosen.seeds
-    began, found = time.perf_counter(), []
+    began = time.perf_counter()
+    found: list[Measured] = []
     for turn in range(seeds):
         key = f"{task.method}-{task.seed + turn}"
         known = task.store.get(key, task.settings)

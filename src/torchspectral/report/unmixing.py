@@ -186,12 +186,12 @@ def unmixing_comparison(
     palette = colours_of(k)
     true = _unit(rows[0][2])
     image = None
-    for line, (label, maps, spectra) in zip(grid, rows, strict=True):
+    for number, (line, (label, maps, spectra)) in enumerate(zip(grid, rows, strict=True)):
         for ax, name, plane in zip(line, names, maps, strict=False):
             bare(ax)
             ax.set_facecolor(PAPER)
             image = ax.imshow(plane, cmap=SEQUENTIAL, vmin=0, vmax=1)
-            if line is grid[0]:
+            if number == 0:
                 ax.set_title(str(name))
         line[0].set_ylabel(label)
         chart = line[k]
@@ -199,8 +199,8 @@ def unmixing_comparison(
             chart.plot(x, true[i], color="#bbbbbb", lw=2.2)
             chart.plot(x, spectrum, color=palette[i], lw=1.0)
         chart.set_yticks([])
-        chart.tick_params(labelbottom=line is grid[-1])
-        if line is grid[-1]:
+        chart.tick_params(labelbottom=number == len(rows) - 1)
+        if number == len(rows) - 1:
             chart.set_xlabel(axis)
         if shown:
             last = line[-1]
@@ -210,7 +210,7 @@ def unmixing_comparison(
                 last.imshow(shown[label], cmap=ERRORS, vmin=0, vmax=highest or 1.0)
             else:
                 last.set_axis_off()
-            if line is grid[min(1, len(grid) - 1)]:
+            if number == min(1, len(rows) - 1):
                 last.set_title(f"residual, to {highest:.3g}")
     assert image is not None
     bar = figure.colorbar(image, ax=list(grid.ravel()), fraction=0.02, pad=0.01, aspect=40)
