@@ -94,6 +94,10 @@ def test_files_tiles_and_wavelengths(tmp_path: Path) -> None:
     np.testing.assert_allclose(again["wavelength"], whole["spectra"]["wavelength"], atol=1e-3)
     np.testing.assert_allclose(again.values, whole["spectra"].values, rtol=1e-4, atol=1e-5)
     assert result.report.settings["order"] == 2 and (tmp_path / "x.tif.run.yaml").exists()
+    scaled = ts.reconstruct(y, device, out=tmp_path / "i.hdr", dtype="int16")
+    assert ts.open(tmp_path / "i.hdr", raw=True).dtype == np.int16 and "int16" in scaled.report.scaled[0]
+    np.testing.assert_allclose(scaled["spectra"].values, whole["spectra"].values, atol=1e-3)
+    np.testing.assert_allclose(scaled["spectra"]["wavelength"], whole["spectra"]["wavelength"], atol=1e-3)
 
 
 def test_off_axis_pixels_are_reconstructed_with_their_own_paths() -> None:
@@ -136,8 +140,6 @@ def test_what_does_not_fit_is_refused() -> None:
         ts.reconstruct(y, replace(device, flags=(("large residual",),) * 150))
     with pytest.raises(BadSettings, match="reconstructs no spectra"):
         ts.reconstruct(y, device, method="reflectance")
-    with pytest.raises(BadSettings, match="float32"):
-        ts.reconstruct(y, device, dtype="int16")
     with pytest.raises(MissingMetadata, match="no wavelengths"):
         fp.simulate(y, device)
     with pytest.raises(MissingMetadata, match="layout"):

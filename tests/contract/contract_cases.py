@@ -112,7 +112,7 @@ def _interferometer(bands: int) -> dict[str, Any]:
     return {
         "matrix": torch.from_numpy(matrix[None]),
         "rows": list(range(bands)),
-        "band_names": [f"{1000 / s:.1f} nm" for s in sigma],
+        "wavelength": [1000 / float(s) for s in sigma],
         "opd": torch.from_numpy(opd),
         "wavenumber": torch.from_numpy(sigma),
     }

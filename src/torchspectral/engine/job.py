@@ -165,7 +165,7 @@ class Job:
                 zoom = info.ratio[output.grid] if output.grid else output.zoom
                 names = output.names
                 bands, place = 0, None
-                if output.kind == "cube":
+                if output.kind == "cube" and not output.own_bands:
                     bands = count
                     place = None if count == info.bands else self.inputs.bands
                 elif not isinstance(names, str):

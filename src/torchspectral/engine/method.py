@@ -77,8 +77,8 @@ class Output:
     zoom : int
         Output pixels per lead pixel on each side, where `grid` is "".
     names : tuple of str or str
-        Layer or spectrum names; "=KEY" takes the list from ``state[KEY]``. Unused for cubes, which have the lead's
-        bands.
+        Layer or spectrum names; "=KEY" takes the list from ``state[KEY]``. A cube has the lead's bands without, and
+        with "=KEY" bands of its own, at the wavelengths [nm] in ``state[KEY]``.
     dtype : str
         Of the value handed out ("float32", "int16", "uint8").
     undo_scale : bool
@@ -95,6 +95,11 @@ class Output:
     dtype: str = "float32"
     undo_scale: bool = True
     from_state: bool = False
+
+    @property
+    def own_bands(self) -> bool:
+        """Whether it is a cube whose bands are not the lead's."""
+        return self.kind == "cube" and bool(self.names)
 
 
 @dataclass(frozen=True)

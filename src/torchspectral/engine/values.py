@@ -10,7 +10,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from torchspectral.cube import make_layers, make_spectra
+from torchspectral.cube import make_cube, make_layers, make_spectra
 from torchspectral.engine.method import Output, SceneInfo, State
 from torchspectral.engine.outputs import Target, integer_nodata
 from torchspectral.engine.roles import Inputs
@@ -90,7 +90,11 @@ def raster_value(
     lead, output = inputs.lead, target.output
     ground = _ground(target, inputs)
     lines = [*lead.attrs.get("history", []), history]
-    if output.kind == "cube":
+    if output.own_bands:
+        value = _cube_of_own_bands(output, variable, state)
+        value.attrs |= {k: v for k, v in lead.attrs.items() if k in KEPT}
+        value = value.assign_coords({n: c.variable for n, c in ground.coords.items()})
+    elif output.kind == "cube":
         dims = variable.dims
         coords: dict[str, Any] = {}
         if variable.sizes["band"] == lead.sizes["band"]:
@@ -118,6 +122,12 @@ def raster_value(
         value.attrs["nodata"] = integer_nodata(target.dtype)
     value.attrs["history"] = lines
     return value
+
+
+def _cube_of_own_bands(output: Output, variable: xr.Variable, state: State) -> xr.DataArray:
+    """A cube at the wavelengths that the state tells, of quantity "dn" until `finish` says better."""
+    known = np.asarray(state[str(output.names)[1:]], dtype=np.float64)
+    return make_cube(xr.Variable(("band", "y", "x"), variable._data), wavelength=known, name=output.name, quantity="dn")
 
 
 def _ground(target: Target, inputs: Inputs) -> xr.DataArray:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import xarray as xr
 
 from torchspectral.calibration.interferometer.forward import nearest_ring
 from torchspectral.calibration.interferometer.geometry import off_axis_cosines
@@ -22,7 +21,6 @@ from torchspectral.calibration.interferometer.inversion import (
     make_solver,
 )
 from torchspectral.calibration.interferometer.strength import choose_strength
-from torchspectral.cube import make_cube
 from torchspectral.engine.method import Input, Method, Output, SceneInfo, Scope, Size, Source, State, Tile
 from torchspectral.errors import BadInput, BandMismatch
 from torchspectral.settings import Settings
@@ -44,8 +42,8 @@ class _Reconstruction(Method):
         Cosine of each direction.
     field_of_view : float
         Angle at the corner of the scene [deg].
-    band_names, wavelength : list
-        Of the K bands; without `wavelength` the spectra come back as layers.
+    wavelength : list
+        Of the K bands [nm].
     opd, wavenumber : Tensor, shapes (I,) and (K,)
         Used by the cosine transform.
     strength : float or None
@@ -55,7 +53,7 @@ class _Reconstruction(Method):
     name: ClassVar[str] = ""
     inputs = (Input("interferogram"),)
     outputs: tuple[Output, ...] = (
-        Output("spectra", kind="layers", names="=band_names", undo_scale=False),
+        Output("spectra", names="=wavelength", undo_scale=False),
         Output("rmse", kind="layers", names=("rmse",), undo_scale=False),
     )
     scope = Scope.PIXEL
@@ -158,12 +156,6 @@ class _Reconstruction(Method):
             self._solvers[key] = known
         return known[2]
 
-    def finish(self, outputs: dict[str, Any], state: State) -> dict[str, Any]:
-        """Spectra as a cube with wavelengths, where they are known."""
-        if "wavelength" not in state or "spectra" not in outputs:
-            return outputs
-        return {**outputs, "spectra": as_spectra_cube(outputs["spectra"], state["wavelength"])}
-
     def memory(self, size: Size) -> dict[str, int]:
         """Float64 copies of interferograms and spectra, and of the solvers' matrices."""
         pixels = size.rows * size.cols
@@ -179,18 +171,6 @@ class _Reconstruction(Method):
 
 def _joined(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return torch.cat([one, other], dim=1)[:, :SAMPLE]
-
-
-def as_spectra_cube(layers: xr.DataArray, wavelength: Any) -> xr.DataArray:
-    """Layers of spectra as a cube with wavelengths [nm]; values are not touched."""
-    variable = xr.Variable(("band", "y", "x"), layers.variable._data)
-    attrs = {k: v for k, v in layers.attrs.items() if k != "nodata"}
-    cube = make_cube(
-        variable, wavelength=np.asarray(wavelength, dtype=np.float64), quantity="dn", attrs=attrs, name="spectra"
-    )
-    return cube.assign_coords(
-        {n: c.variable for n, c in layers.coords.items() if set(c.dims) <= {"y", "x"} and n != "layer"}
-    )
 
 
 class InverseCosine(_Reconstruction):

@@ -93,11 +93,6 @@ def reconstruct(
             f"{method} reconstructs no spectra, expected phillips-twomey, ridge, tsvd, pinv, loris-verhoeven or idct"
         )
     chosen = RunOptions.make(options)
-    if chosen.dtype not in (None, "float32"):
-        raise BadSettings(
-            f"got dtype={chosen.dtype!r}, reconstructed spectra are written as float32: convert them afterwards "
-            "(torchspectral convert --dtype int16)"
-        )
     cube = check_cube(interferogram, what="interferogram")
     notes = []
     if cube.sizes["band"] == 1 and known.geometry is not None and cube.shape[-2:] == known.geometry.image_size:
@@ -168,9 +163,6 @@ def device_state(
         "rows": [int(r) for r in (np.arange(used.count) if rows is None else rows)],
         "rings": [float(c) for c in rings],
         "field_of_view": float(field),
-        "band_names": [f"{w:.2f} nm" for w in given]
-        if len({f"{w:.2f}" for w in given}) == len(given)
-        else [f"band {n + 1}" for n in range(len(given))],
         "wavelength": [float(w) for w in given],
         "opd": torch.from_numpy(used.mean_opd()),
         "wavenumber": torch.from_numpy(sigma),
