@@ -1,4 +1,6 @@
-"""FCLS and NNLS against the peers that install here: ``python benchmarks/unmix.py [--pixels N] [--bands L] [--json]``.
+"""Unmixing: ``python benchmarks/unmix.py [--pixels N] [--bands L] [--samples DIR] [--skip-blind] [--json]``.
+
+FCLS and NNLS against the peers that install here, then the tables of blind unmixing (`unmix_blind.py`).
 
 SciPy's NNLS is the plain formulation (with a heavy row of ones it solves FCLS too); cvxopt (HySUPP's solver) and spams
 take part where they are installed. All solve the same pixels, on one thread, and the exactness of each is measured by
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+from pathlib import Path
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +20,7 @@ import torch
 
 from machine import best_of, measure
 from torchspectral.ops.fcls import AbundanceSolver
+from unmix_blind import measured, show
 
 WEIGHT = 1e4
 
@@ -80,6 +84,9 @@ def main() -> None:
     parser.add_argument("--bands", type=int, default=198)
     parser.add_argument("--endmembers", type=int, nargs="+", default=[4, 6, 10])
     parser.add_argument("--snr", type=float, default=30.0)
+    parser.add_argument("--samples", type=Path, default=None, help="folder that holds unmixing/, for real scenes")
+    parser.add_argument("--seeds", type=int, default=3, help="of the tables of blind unmixing")
+    parser.add_argument("--skip-blind", action="store_true", help="leave out the tables of blind unmixing")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -105,8 +112,10 @@ def main() -> None:
             answer = torch.from_numpy(call(part, e))
             worst = float(solver.kkt_violation(torch.from_numpy(part), answer).max())
             rows.append({"p": p, "solver": name, "us": seconds, "kkt": worst, "ratio": seconds / ours[kind]})
+    blind = [] if given.skip_blind else measured(given.samples, range(given.seeds))
     if given.json:
-        print(json.dumps({"machine": vars(machine), "bands": given.bands, "pixels": given.pixels, "rows": rows}))
+        facts = {"machine": vars(machine), "bands": given.bands, "pixels": given.pixels}
+        print(json.dumps({**facts, "rows": rows, "blind": blind}))
         return
     print(machine)
     print(f"{given.pixels} pixels of {given.bands} bands, {given.snr:g} dB, one thread; ratio: times our time")
@@ -116,6 +125,9 @@ def main() -> None:
             print(f"{row['p']:>3}  {row['solver']:28s} {'not installed':>10}")
         else:
             print(f"{row['p']:>3}  {row['solver']:28s} {row['us']:10.2f} {row['ratio']:8.1f} {row['kkt']:9.1e}")
+    if blind:
+        print("\nBlind unmixing")
+        print(show(blind))
 
 
 if __name__ == "__main__":

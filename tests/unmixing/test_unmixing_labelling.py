@@ -165,3 +165,25 @@ def test_rrlbs_draws_its_channels(placed, tmp_path: Path) -> None:
     found = ts.unmix(cube, 3, method="rrlbs", settings={"iterations": 10}, out=f"{tmp_path}/")
     assert Path(found.paths["band_quality.png"]).stat().st_size > 1000
     assert "Channel weights" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "samson/samson_1.mat",
+        "jasper/jasperRidge2_R198.mat",
+        "moffett/Moffett_vca.mat",
+        "emit/emit20250324t221005_jpl_unmix_ex",
+    ],
+)
+def test_real_scenes_give_maps_plots_and_residuals_without_options(samples: Path, tmp_path: Path, name: str) -> None:
+    assert run("unmix", samples / "unmixing" / name, "-o", f"{tmp_path}/out/") == 0
+    maps, residual = ts.open(tmp_path / "out/abundances.tif"), ts.open(tmp_path / "out/rmse.tif")
+    known = np.isfinite(maps.values).all(0)
+    assert known.any() and maps.sizes["layer"] >= 2
+    np.testing.assert_allclose(maps.values[:, known].sum(0), 1, atol=1e-4)
+    scene = ts.open(samples / "unmixing" / name)
+    assert float(np.nanmean(residual.values)) < 0.5 * float(np.nanstd(scene.values))
+    for picture in ("endmembers", "composite", "abundances", "rmse"):
+        assert np.asarray(Image.open(tmp_path / f"out/{picture}.png").convert("L")).std() > 5
+    assert "Residual" in (tmp_path / "out/report.html").read_text()
