@@ -33,6 +33,11 @@ class SoftConResNet50(Backbone):
         prefixes=("module.", "model.", "backbone.", "encoder.", "base_encoder.", "encoder_q."),
     )
 
+    conv1: Any
+    bn1: Any
+    act1: Any
+    maxpool: Any
+
     def __init__(self, modality: Modality = "sentinel-2") -> None:
         super().__init__()
         self.bands = softcon_bands(modality)

@@ -47,6 +47,10 @@ class SoftConViT(Backbone):
         prefixes=("module.", "model.", "backbone.", "encoder.", "teacher.", "student."), optional=("mask_token",)
     )
 
+    cls_token: nn.Parameter
+    pos_embed: nn.Parameter
+    patch_embed: Any
+
     def __init__(
         self,
         modality: Modality = "sentinel-2",
@@ -62,7 +66,7 @@ class SoftConViT(Backbone):
         if dim % heads:
             raise BadSettings(f"dim={dim} is no multiple of heads={heads}")
         self.bands = softcon_bands(modality)
-        made = VisionTransformer(
+        made: Any = VisionTransformer(
             img_size=image_size, patch_size=PATCH, in_chans=self.bands.count or 0, num_classes=0, embed_dim=dim,
             depth=depth, num_heads=heads, init_values=layer_scale,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -72,7 +73,8 @@ class SpectralAdapter(nn.Sequential):
     def _folded(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Weight (outputs, kernel * inputs), inputs fastest, and bias (outputs, 1) of each block, normalisation in."""
         for i in range(0, 3 * len(BLOCKS), 3):
-            convolution, norm = self[i], self[i + 1]
+            convolution: Any = self[i]
+            norm: Any = self[i + 1]
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
             weight = convolution.weight[..., 0, 0] * scale[:, None, None]
             bias = (convolution.bias - norm.running_mean) * scale + norm.bias

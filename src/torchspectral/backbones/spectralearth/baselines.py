@@ -34,6 +34,8 @@ class PlainViT(Backbone):
         optional=(r"core\.head\..*",),
     )
 
+    core: Any
+
     def __init__(
         self,
         dim: int = 384,
@@ -98,6 +100,8 @@ class PlainResNet50(Backbone):
         renames={r"^(?:(?:module|model|backbone|encoder)\.)*(?!core\.)": "core."},
         optional=(r"core\.fc\..*", r".*num_batches_tracked"),
     )
+
+    core: Any
 
     def __init__(self, num_classes: int = 0, band_list: BandList = "enmap-202") -> None:
         super().__init__()

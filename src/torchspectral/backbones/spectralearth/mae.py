@@ -10,7 +10,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from torchspectral.backbones.base import LEAST_MATCH, KeyMap, Match, load_matched
+from torchspectral.backbones.base import LEAST_MATCH, KeyMap, Match, check_image, load_matched
 from torchspectral.backbones.positions import sincos_positions
 from torchspectral.backbones.spectralearth.bands import BandList
 from torchspectral.backbones.spectralearth.vit import SpecViT
@@ -129,11 +129,10 @@ class SpecMAE(nn.Module):
         -------
         Reconstruction
         """
-        if x.ndim != 4 or x.shape[1] != self.band_count:
-            got = tuple(x.shape)
-            raise BandMismatch(
-                f"got an input of shape {got}, expected (images, {self.band_count} bands, rows, columns)"
-            )
+        side = self.encoder.image_size
+        check_image(x, size=(side, side))
+        if x.shape[1] != self.band_count:
+            raise BandMismatch(f"got {x.shape[1]} bands, expected {self.band_count} bands: the decoder draws them all")
         kept, masked = self.draw(len(x), x.device, noise, generator)
         latent = self.encode(x, kept)
         predicted = self.decoder(latent, kept, masked)
@@ -216,7 +215,7 @@ class MAEDecoder(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.decoder_pos_embed = nn.Parameter(sincos_positions(dim, side), requires_grad=False)
         self.decoder_embed = nn.Linear(encoder_dim, dim)
-        norm = partial(nn.LayerNorm, eps=1e-6)
+        norm: Any = partial(nn.LayerNorm, eps=1e-6)
         self.decoder_blocks = nn.Sequential(*(Block(dim, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)))
         self.decoder_norm = norm(dim)
         self.decoder_pred = nn.Linear(dim, outputs)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import timm
 import torch
-from timm.models.resnet import Bottleneck, ResNet
+from timm.models.resnet import Bottleneck
 from torch import nn
 
 from torchspectral.backbones.base import Backbone, KeyMap, check_image
@@ -45,6 +45,8 @@ class SpecResNet50(Backbone):
     """
 
     key_map: ClassVar[KeyMap] = KeyMap(prefixes=PREFIXES, optional=(r"resnet\.fc\..*", r".*num_batches_tracked"))
+
+    resnet: Any
 
     def __init__(
         self,
@@ -88,8 +90,7 @@ class SpecResNet50(Backbone):
 
 
 def _without_stem(num_classes: int) -> nn.Module:
-    full = timm.create_model("resnet50", pretrained=False, num_classes=num_classes)
-    assert isinstance(full, ResNet)
+    full: Any = timm.create_model("resnet50", pretrained=False, num_classes=num_classes)
     shortcut = nn.Sequential(nn.Conv2d(CHANNELS, WIDTHS[0], 1, 2, bias=False), nn.BatchNorm2d(WIDTHS[0]))
     first = Bottleneck(CHANNELS, 64, stride=2, downsample=shortcut, base_width=256)
     for module in first.modules():

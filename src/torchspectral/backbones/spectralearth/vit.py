@@ -25,7 +25,7 @@ class SpecViT(Backbone):
     ----------
     dim, depth, heads : int
         Width, blocks and attention heads; tiny 192/12/3, small 384/12/6, base 768/12/12, large 1024/24/16,
-        huge 1280/32/16, giant 1536/40/24. Giant has 1.13 G parameters, not the 1.8 G that its authors name.
+        huge 1280/32/16, giant 1536/40/24. Giant has 1.14 G parameters, not the 1.8 G that its authors name.
     patch_size : int
         Pixels a side of a token.
     image_size : int
@@ -45,6 +45,8 @@ class SpecViT(Backbone):
     key_map: ClassVar[KeyMap] = KeyMap(
         prefixes=PREFIXES, renames=VIT_RENAMES, optional=(r"vit_core\.head\..*", r".*num_batches_tracked")
     )
+
+    vit_core: Any
 
     def __init__(
         self,

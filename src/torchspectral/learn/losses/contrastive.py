@@ -29,6 +29,11 @@ def check_pair(one: torch.Tensor, two: torch.Tensor) -> None:
         )
 
 
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Half precisions become float32; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def check_temperature(value: float) -> None:
     """Refuse a temperature that is not positive.
 
@@ -73,7 +78,7 @@ class NTXent(nn.Module):
         BadInput
         """
         check_pair(one, two)
-        one, two = (gather_batch(normalize(view.float(), dim=1)) for view in (one, two))
+        one, two = (gather_batch(normalize(at_least_float32(view), dim=1)) for view in (one, two))
         both = torch.cat([one, two])
         logits = both @ both.T / self.temperature
         logits.fill_diagonal_(-torch.inf)
@@ -135,7 +140,7 @@ class InfoNCE(nn.Module):
         check_pair(queries, keys)
         if queries.shape[1] != self.features:
             raise BadInput(f"got embeddings of {queries.shape[1]} features, expected {self.features}")
-        queries, keys = normalize(queries.float(), dim=1), normalize(keys.float(), dim=1)
+        queries, keys = (normalize(at_least_float32(x), dim=1) for x in (queries, keys))
         if not len(self.keys):
             queries, keys = gather_batch(queries), gather_batch(keys)
             target = torch.arange(len(queries), device=queries.device)
@@ -143,7 +148,7 @@ class InfoNCE(nn.Module):
         keys = keys.detach()
         positive = (queries * keys).sum(1, keepdim=True)
         # A copy: the queue changes before the backward pass needs it.
-        logits = torch.cat([positive, queries @ self.keys.clone().T], 1) / self.temperature
+        logits = torch.cat([positive, queries @ self.keys.to(queries.dtype, copy=True).T], 1) / self.temperature
         if update:
             self.enqueue(keys)
         return cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import log_softmax, softmax
 
 from torchspectral.errors import BadInput, BadSettings
+from torchspectral.learn.losses.contrastive import at_least_float32
 from torchspectral.learn.losses.gather import world_size
 
 
@@ -93,9 +94,9 @@ class DINOLoss(nn.Module):
                 f"got {len(teacher)} teacher and {len(student)} student views of shapes {sorted(shapes)}, expected at "
                 f"least 1 and 2 of one shape (images, {self.center.shape[2]})"
             )
-        seen = torch.stack([view.detach().float() for view in teacher])
+        seen = torch.stack([at_least_float32(view.detach()) for view in teacher])
         target = softmax((seen - self.center) / self.temperature(epoch), -1)
-        said = log_softmax(torch.stack([view.float() for view in student]) / self.student_temperature, -1)
+        said = log_softmax(torch.stack([at_least_float32(view) for view in student]) / self.student_temperature, -1)
         pairs = -torch.einsum("tnd,snd->ts", target, said)
         pairs.fill_diagonal_(0)
         terms = pairs.numel() - min(pairs.shape)
@@ -109,4 +110,4 @@ class DINOLoss(nn.Module):
         if world_size() > 1:
             dist.all_reduce(mean)
             mean = mean / world_size()
-        self.center.mul_(self.momentum).add_(mean, alpha=1 - self.momentum)
+        self.center.mul_(self.momentum).add_(mean.to(self.center.dtype), alpha=1 - self.momentum)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
 from torchspectral.errors import BadInput, BadSettings
-from torchspectral.learn.losses.contrastive import check_pair, check_temperature
+from torchspectral.learn.losses.contrastive import at_least_float32, check_pair, check_temperature
 from torchspectral.learn.losses.gather import gather_batch
 
 
@@ -26,6 +26,19 @@ class SoftTerms:
     total: torch.Tensor
     contrast: torch.Tensor
     soft: torch.Tensor
+
+
+def check_labels(labels: torch.Tensor) -> None:
+    """Refuse labels that are neither presence nor shares.
+
+    Raises
+    ------
+    BadInput
+    """
+    if labels.ndim != 2:
+        raise BadInput(f"got labels of shape {tuple(labels.shape)}, expected (scenes, classes)")
+    if not bool((labels >= 0).all()) or not bool(torch.isfinite(labels).all()):
+        raise BadInput("labels have values that are negative or not finite, expected presence (0, 1) or shares (0..1)")
 
 
 def label_similarity(labels: torch.Tensor) -> torch.Tensor:
@@ -41,11 +54,8 @@ def label_similarity(labels: torch.Tensor) -> torch.Tensor:
     BadInput
         Negative or not finite.
     """
-    if labels.ndim != 2:
-        raise BadInput(f"got labels of shape {tuple(labels.shape)}, expected (scenes, classes)")
-    labels = labels.float()
-    if not bool((labels >= 0).all()) or not bool(torch.isfinite(labels).all()):
-        raise BadInput("labels have values that are negative or not finite, expected presence (0, 1) or shares (0..1)")
+    check_labels(labels)
+    labels = at_least_float32(labels)
     rows = normalize(labels, dim=1)
     return rows @ rows.T
 
@@ -68,7 +78,7 @@ def soft_term(similarity: torch.Tensor, labels: torch.Tensor, temperature: float
     known = labels.sum(1) > 0
     if not bool(known.any()):
         return similarity.sum() * 0
-    target = label_similarity(labels[known]).clamp(0, 1)
+    target = label_similarity(labels[known]).clamp(0, 1).to(similarity.dtype)
     return binary_cross_entropy_with_logits(similarity[known][:, known] / temperature, target)
 
 
@@ -114,12 +124,13 @@ class SoftContrastive(nn.Module):
         check_pair(one, two)
         if labels.ndim != 2 or len(labels) != len(one):
             raise BadInput(f"got labels of shape {tuple(labels.shape)} for {len(one)} scenes, expected one row a scene")
-        one, two = (gather_batch(normalize(view.float(), dim=1)) for view in (one, two))
-        labels = gather_batch(labels.float())
+        check_labels(labels)
+        one, two = (gather_batch(normalize(at_least_float32(view), dim=1)) for view in (one, two))
+        labels = gather_batch(at_least_float32(labels))
         similarity = one @ two.T
         logits, target = similarity, torch.arange(len(one), device=one.device)
         if queue is not None:
-            logits = torch.cat([similarity.diagonal()[:, None], one @ normalize(queue.float(), dim=1).T], 1)
+            logits = torch.cat([similarity.diagonal()[:, None], one @ normalize(queue.to(one.dtype), dim=1).T], 1)
             target = torch.zeros_like(target)
         contrast = cross_entropy(logits / self.temperature, target)
         soft = soft_term(similarity, labels, self.temperature)
