@@ -35,13 +35,15 @@ def no_figures(monkeypatch) -> None:
 def test_tables_and_figures(scene: LabelledScene, tmp_path: Path) -> None:
     result = bench_unmixing(
         [scene],
-        methods=["vca-fcls", "fcls", "sivm", "sunsal", "nmf", "polygons"],
+        methods=["vca-fcls", "fcls", "sivm", "sunsal", "mesma", "nmf", "polygons"],
         out=tmp_path,
         seeds=3,
         method_settings={"nmf": {"iterations": 5}},
     )
     rows = {row["method"]: row for row in result["scores"]}
     assert rows["fcls"]["SAD [rad]"] == pytest.approx(0, abs=1e-6) and rows["fcls"]["seeds"] == 1
+    assert rows["fcls"]["given"] == "true spectra" and rows["sivm"]["given"] == ""
+    assert rows["mesma"]["SAD [rad]"] < 1e-3  # though it leaves bands out
     assert rows["nmf"]["SAD [rad]"].n == 3 and rows["vca-fcls"]["RMSE"].n == 3
     assert rows["fcls"]["RMSE"] < rows["vca-fcls"]["RMSE"].mean
     assert "drawn areas" in rows["polygons"]["note"] and rows["polygons"]["RMSE"] is None
@@ -112,6 +114,12 @@ def test_scenes_without_truth_and_counts_that_differ(scene: LabelledScene, tmp_p
     assert (tmp_path / "b/bare.png").exists()
     fewer = bench_unmixing([scene], methods=["vca-fcls"], out=tmp_path / "c", seeds=1, k=2)
     assert any("unmatched true" in note for note in fewer.report.notes)
+
+
+def test_all_leaves_out_what_repeats_another_or_takes_hours() -> None:
+    left = bench._left_out("cpu")
+    assert {"vca", "label", "polygons", "undip", "misicnet", "msnet", "suncnn"} == set(left)
+    assert "GPU" in left["undip"]
 
 
 def test_refusals(scene: LabelledScene, tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ LEFT_OUT = {
     "polygons": "it needs drawn areas",
 }
 """Methods that "all" does not run, and why."""
+ON_GPU = ("misicnet", "msnet", "suncnn", "undip")
+"""Networks that see the whole scene at each of thousands of steps: "all" runs them where there is a GPU."""
 SEEDLESS = frozenset({"fcls", "sivm", "atgp", "sunsal", "sunsal-tv", "clsunsal", "s2wsu", "mua", "mesma", "sma"})
 """Methods without anything random (sma and mesma with their default of no draws): one run is enough."""
 DRAWS = ("n_mc",)
@@ -94,6 +96,7 @@ class _Seen:
     wavelength: np.ndarray
     notes: list[str]
     measured: dict[str, list[Measured]] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict)
 
 
 def bench_unmixing(
@@ -117,7 +120,8 @@ def bench_unmixing(
     scenes : sequence of LabelledScene or Place
         See `unmixing.scenes`; places are read one at a time.
     methods : sequence of str, optional
-        Cards of the room; all by default, but for those that would repeat another (see `LEFT_OUT`).
+        Cards of the room; all by default, but for those that would repeat another (`LEFT_OUT`) and, without a GPU, those
+        that take hours (`ON_GPU`).
     library : DataArray (spectrum, band), optional
         For methods that unmix with one, instead of the true endmembers.
     out : path
@@ -160,7 +164,8 @@ def bench_unmixing(
     if len({plain_name(t) for t in titles}) != len(titles):
         raise BadSettings(f"got scenes named {', '.join(titles)}, expected names that differ")
     cards = [registry.card(ROOM, name) for name in methods] if methods else registry.methods(ROOM)
-    names = [card.name for card in cards if methods or card.name not in LEFT_OUT]
+    skipped = {} if methods else _left_out(chosen.device)
+    names = [card.name for card in cards if card.name not in skipped]
     special = {name: dict(values) for name, values in (method_settings or {}).items()}
     for name in special:
         if registry.card(ROOM, name).name not in names:
@@ -179,8 +184,24 @@ def bench_unmixing(
             progress(Step(scene.name, (number + done / len(names)) / len(scenes), name))
         one.measured = {name: one.measured[name] for name in names}
         seen.append(one)
-    skipped = {} if methods else LEFT_OUT
+    for one in seen:
+        one.given = {card.name: _given(card, library) for card in cards}
     return _write(seen, folder, chosen, seed, skipped)
+
+
+def _given(card: registry.Card, library: xr.DataArray | None) -> str:
+    """What a method was given besides the scene and the number of endmembers."""
+    needs = any(str(need).startswith("library") for need in card.needs)
+    return "" if not needs else "true spectra" if library is None else "library"
+
+
+def _left_out(device: str) -> dict[str, str]:
+    """Methods that are not run unless they are named, and why."""
+    import torch
+
+    if device == "cpu" or not torch.cuda.is_available():
+        return LEFT_OUT | dict.fromkeys(ON_GPU, "it takes hours a seed without a GPU: name it to run it")
+    return dict(LEFT_OUT)
 
 
 def _store(
@@ -287,7 +308,8 @@ def _known(given: Mapping[str, Any]) -> Any:
 def _scored(result: Result, scene: LabelledScene, chosen: UnmixBenchSettings) -> Measured:
     """Figures under both matchings; maps and spectra in the truth's order for the picture."""
     cube = scene.cube.isel(band=good_bands(scene.cube))
-    spectra = np.asarray(result["endmembers"].isel(band=good_bands(scene.cube)).values, dtype=np.float64)
+    shown = _on_all_bands(result["endmembers"], scene.cube)
+    spectra = shown[:, good_bands(scene.cube)]
     maps = np.asarray(result["abundances"].values, dtype=np.float64)
     pixels = np.asarray(cube.values, dtype=np.float64)
     bands = np.isfinite(spectra).all(0)
@@ -298,7 +320,6 @@ def _scored(result: Result, scene: LabelledScene, chosen: UnmixBenchSettings) ->
     found = Measured(report=result.report.as_dict())
     left = reconstruction_error(pixels[bands][:, valid], spectra[:, bands], maps[:, valid])
     degrees, percent = (180 / math.pi, 100.0) if chosen.units == "hysupp" else (1.0, 1.0)
-    shown = np.asarray(result["endmembers"].values, dtype=np.float64)
     found.picture, found.curve = maps.astype(np.float32), shown
     found.error_map = np.asarray(result["rmse"].values, dtype=np.float32).reshape(maps.shape[1:])
     if scene.abundances is None or scene.endmembers is None:
@@ -324,6 +345,20 @@ def _scored(result: Result, scene: LabelledScene, chosen: UnmixBenchSettings) ->
     figures["RE"] = left
     found.figures = [figures | cost(result.report)]
     return found
+
+
+def _on_all_bands(spectra: xr.DataArray, cube: xr.DataArray) -> np.ndarray:
+    """Spectra (spectrum, band) on the cube's bands; NaN in those that the method left out."""
+    values = np.asarray(spectra.values, dtype=np.float64)
+    if values.shape[1] == cube.sizes["band"]:
+        return values
+    here, there = (np.asarray(a["wavelength"].values, dtype=np.float64) for a in (spectra, cube))
+    place = np.abs(here[:, None] - there).argmin(1)
+    if not np.isfinite(here).all() or np.unique(place).size != here.size:
+        raise BadInput(f"got endmembers of {here.size} bands, expected the scene's {there.size} or wavelengths of them")
+    out = np.full((len(values), there.size), np.nan)
+    out[:, place] = values
+    return out
 
 
 def _aligned(
@@ -362,7 +397,7 @@ def _write(
             measured = {name: [_picked(m, columns) for m in turns] for name, turns in one.measured.items()}
             rows = rows_of(measured, reports if table == "scores" else [], failed)
             runs = {name: len([m for m in turns if m.figures]) for name, turns in one.measured.items()}
-            tables[table] += [_row(one.name, row, runs[row["method"]], table == "scores") for row in rows]
+            tables[table] += [_row(one, row, runs[row["method"]], table == "scores") for row in rows]
             tables[table.replace("scores", "classes")] += _classes(one, matching, unit)
         notes += [f"{one.name}: {note}" for note in one.notes]
         notes += [f"{name} was not run on {one.name}: {why}" for name, why in failed.items()]
@@ -410,10 +445,12 @@ def _all(seen: Sequence[_Seen]) -> Iterator[Measured]:
     return (m for one in seen for turns in one.measured.values() for m in turns)
 
 
-def _row(scene: str, row: Mapping[str, Any], runs: int, linked: bool) -> dict[str, Any]:
+def _row(one: _Seen, row: Mapping[str, Any], runs: int, linked: bool) -> dict[str, Any]:
     """A row with its scene and number of seeds in front; ``run`` links to the provenance in the first table alone."""
     rest = {k: v for k, v in row.items() if k not in ("method", "note") and (linked or k != "run")}
-    return {"scene": scene, "method": row["method"], "seeds": runs or None, **rest, "note": row.get("note", "")}
+    method = row["method"]
+    front = {"scene": one.name, "method": method, "given": one.given.get(method, ""), "seeds": runs or None}
+    return {**front, **rest, "note": row.get("note", "")}
 
 
 def _classes(one: _Seen, matching: str, unit: str) -> list[dict[str, Any]]:

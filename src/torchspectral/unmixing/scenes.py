@@ -214,7 +214,8 @@ def _places_of(file: Path, folder: Path) -> list[Place]:
     spectra, maps = _first(known, SPECTRA, file), _first(known, MAPS, file)
     if spectra and maps:
         return [Place(file.stem, file, file, file)]
-    pairs, singles = [], {"spectra": [], "maps": []}
+    pairs: list[Path] = []
+    singles: dict[str, list[Path]] = {"spectra": [], "maps": []}
     for other in [*sorted(folder.glob("*.mat")), *sorted((folder / "GroundTruth").glob("*.mat"))]:
         if other == file or not _is_matlab(other):
             continue
@@ -350,7 +351,9 @@ def _load_matlab(spot: Place, order: str | None, scale: str, given: dict[str, An
 def _wavelengths(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
     """Options that give a published scene its wavelengths: a table of all the sensor's bands beside it, else by name."""
     kept = kept_bands(row)
-    for file in sorted(folder.glob("*avelength*.mat")) if kept is not None else []:
+    if kept is None:
+        return {"scene": row["pixels"]}
+    for file in sorted(folder.glob("*avelength*.mat")):
         for name, variable in variables(file).items() if _is_matlab(file) else ():
             if variable.numeric and variable.vector and int(np.prod(variable.shape)) == row["of"]:
                 return {"wavelength": small(file, name).reshape(-1)[kept - 1].astype(float).tolist()}
