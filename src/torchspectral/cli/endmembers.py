@@ -19,6 +19,7 @@ from torchspectral.cli.options import (
     Scene,
     Seed,
     Settings,
+    parse_count,
 )
 
 
@@ -58,17 +59,15 @@ def endmembers(
     from torchspectral import registry
     from torchspectral.cli.show import print_result, progress_bar
     from torchspectral.cli.verb import as_target, prepare, refuse_input_as_output, remember
-    from torchspectral.errors import BadSettings
     from torchspectral.io.labels import read_labels
     from torchspectral.io.libraries import read_library
     from torchspectral.settings import parse_pairs
     from torchspectral.unmixing.base import endmembers as run
     from torchspectral.unmixing.libraries import parse_regions
 
-    if k != "auto" and not k.isdigit():
-        raise BadSettings(f'got -k {k!r}, expected a whole number or "auto"')
+    count = parse_count(k)
     values = parse_pairs(settings or [])
-    count = values.pop("k", "auto") if k == "auto" else int(k)
+    count = values.pop("k", "auto") if k == "auto" else count
     engine = Engine(bands=bands, bbox=bbox, mask=mask, seed=seed, overwrite=overwrite)
     given = {role: path for role, path in (("polygons", polygons), ("names_from", names_from)) if path}
     refuse_input_as_output(output, [scene, *given.values()])

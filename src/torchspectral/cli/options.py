@@ -145,6 +145,20 @@ def with_engine(function: Callable[..., Any]) -> Callable[..., Any]:
     return verb
 
 
+def parse_count(text: str | None) -> Any:
+    """A number of endmembers as given with -k: a whole number, "auto", or None where it was not given.
+
+    Raises
+    ------
+    BadSettings
+    """
+    if text is None or text == "auto":
+        return text
+    if not text.isascii() or not text.isdigit():
+        raise BadSettings(f'got -k {text!r}, expected a whole number or "auto"')
+    return int(text)
+
+
 def parse_opening(pairs: Sequence[str] | None) -> dict[str, Any]:
     """Read KEY=VALUE pairs into keywords of `io.open_product`; the reader itself says which it knows.
 

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from torchspectral.cli.options import Engine, Json, Method, Out, Scenes, Settings, SkipExisting, Weights, with_engine
+from torchspectral.cli.options import (
+    Engine,
+    Json,
+    Method,
+    Out,
+    Scenes,
+    Settings,
+    SkipExisting,
+    Weights,
+    parse_count,
+    with_engine,
+)
 
 
 @with_engine
@@ -17,7 +28,9 @@ def unmix(
     *,
     settings: Settings = None,
     engine: Engine,
-    k: Annotated[int | None, typer.Option("-k", "--endmembers-count", help="Number of endmembers.", min=1)] = None,
+    k: Annotated[
+        str | None, typer.Option("-k", "--endmembers-count", help='Number of endmembers, or "auto" (an upper bound).')
+    ] = None,
     library: Annotated[
         Path | None,
         typer.Option("--library", "--endmembers", help="Spectra (.sli or CSV) in place of extracted ones."),
@@ -76,7 +89,7 @@ def unmix(
 
     spectra = with_classes(library, class_column) if library else None
     named = read_library(names_from) if names_from else None
-    regions = parse_regions(ignore)
+    regions, count = parse_regions(ignore), parse_count(k)
 
     def call(cube, **options):  # type: ignore[no-untyped-def]
         doubt = open_product(uncertainty) if uncertainty else None
@@ -87,7 +100,7 @@ def unmix(
         drawn = read_labels(polygons, like=cube, field=field) if polygons else None
         return run(
             cube,
-            k,
+            count,
             method=method,
             labels=drawn,
             pictures=pictures,

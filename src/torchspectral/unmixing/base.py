@@ -24,8 +24,10 @@ from torchspectral.unmixing.label_record import label_record, write_record
 from torchspectral.unmixing.libraries import (
     Resampling,
     as_regions,
+    below_zero,
     check_coverage,
     check_library,
+    check_units,
     chosen_bands,
     lies_on,
     on_bands,
@@ -125,6 +127,10 @@ def unmix(
     if k is not None:
         if library is not None and "k" not in fields:
             raise BadSettings(f"got k={k} and a library, expected one of them: its spectra are the endmembers")
+        if "k" not in fields:
+            raise BadSettings(
+                f"got k={k}, but {method} finds no endmembers: give library= (--library), or another method"
+            )
         if values.get("k", k) != k:
             raise BadSettings(f"got k={k} and the setting k={values['k']}, expected one of them")
         values["k"] = k
@@ -155,6 +161,8 @@ def unmix(
         if resampling is None and "ignore" in fields and not lies_on(library, inputs["cube"]):
             resampling = "linear"
         inputs["library"] = on_bands(library, inputs["cube"], resampling)
+        if method != "label" and getattr(made.settings, "normalisation", "none") == "none":
+            check_units(inputs["library"], inputs["cube"])
     if regions or library is not None:
         asked = RunOptions.make(options).bands
         wanted = chosen_bands(inputs["cube"], asked, regions)
@@ -214,6 +222,8 @@ def endmembers(
     ------
     BadSettings, UnknownName, BadInput
     """
+    from torchspectral import registry
+
     inputs: dict[str, Any] = {"cube": check_cube(cube)}
     values = dict(settings or {})
     if labels is not None:
@@ -222,6 +232,10 @@ def endmembers(
         method, inputs["labels"] = "polygons", labels
     elif method != "polygons":
         values["k"] = k
+    if registry.card(ROOM, method).verb != "endmembers":
+        raise BadSettings(
+            f"got method={method}, which finds abundances too, expected one for endmembers alone: use unmix"
+        )
     made = _create(method, values)
     regions = as_regions(ignore)
     if regions:
@@ -282,6 +296,7 @@ def _run(
         report.resampled += resampled
         if naming is not None and naming.found:
             report.figures["names"] = naming.found
+        report.notes += below_zero(values.get("endmembers"))
 
     result = run(made, inputs, out=out, options=chosen, state=known, progress=progress, review=Review(tell))
     library = Path(result.paths.get("endmembers", ""))

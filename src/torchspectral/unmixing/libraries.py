@@ -14,6 +14,15 @@ from torchspectral.errors import BadInput, BadSettings, BandMismatch, UnknownNam
 
 Resampling = Literal["srf", "gaussian", "linear"]
 
+LARGEST_REFLECTANCE = 1.5
+"""Spectra that reach more are not reflectance from 0 to 1."""
+
+APART = 10.0
+"""Library and scene this many times apart do not have one unit."""
+
+LOOK = 16
+"""Half a side of the window of the scene that is looked at [pixel]."""
+
 
 def check_library(library: Any) -> xr.DataArray:
     """Return a library if it is spectra with finite values.
@@ -36,14 +45,14 @@ def check_library(library: Any) -> xr.DataArray:
 
 
 def on_bands(library: xr.DataArray, cube: xr.DataArray, resampling: Resampling | None) -> xr.DataArray:
-    """The library at the cube's wavelengths; as it is where no resampling is asked for.
+    """The library at the cube's wavelengths; only put in the cube's order where no resampling is asked for.
 
     Raises
     ------
     BadSettings, MissingMetadata, BandMismatch
     """
     if resampling is None:
-        return library
+        return _in_order(library, cube)
     if resampling not in ("srf", "gaussian", "linear"):
         raise BadSettings(f"got resampling={resampling!r}, expected srf, gaussian or linear")
     from torchspectral.spectra import resample
@@ -62,6 +71,66 @@ def lies_on(library: xr.DataArray, cube: xr.DataArray) -> bool:
     if not (np.isfinite(one).all() and np.isfinite(other).all()) or len(one) < 2:
         return True
     return float(np.abs(one - other).max()) <= max(0.5 * float(np.median(np.abs(np.diff(other)))), 0.5)
+
+
+def _in_order(library: xr.DataArray, cube: xr.DataArray) -> xr.DataArray:
+    """The library with its bands in the cube's order.
+
+    Raises
+    ------
+    BandMismatch
+        As many bands, but others.
+    """
+    one, other = (np.asarray(a["wavelength"].values, dtype=np.float64) for a in (library, cube))
+    if one.size != other.size or lies_on(library, cube):
+        return library
+    order = np.empty(one.size, dtype=int)
+    order[np.argsort(other, kind="stable")] = np.argsort(one, kind="stable")
+    sorted_ = library.isel(band=order)
+    if not lies_on(sorted_, cube):
+        raise BandMismatch(
+            f"library lies up to {np.abs(one - other).max():.1f} nm off the scene's bands, expected at most half a band: "
+            "bring it to them with resampling='srf' (--resample-library srf)"
+        )
+    return sorted_
+
+
+def check_units(library: xr.DataArray, cube: xr.DataArray) -> None:
+    """Refuse a library in percent or scaled integers for reflectance, and one of reflectance for raw numbers.
+
+    One window in the middle of the scene is read to be sure.
+
+    Raises
+    ------
+    BadInput
+    """
+    quantity = cube.attrs.get("quantity")
+    top = float(np.nanmedian(np.nanmax(np.abs(np.asarray(library.values, dtype=np.float64)), axis=1)))
+    small = quantity == "dn" and 0 < top <= LARGEST_REFLECTANCE
+    if not (small or (quantity == "reflectance" and top > LARGEST_REFLECTANCE)):
+        return
+    middle = tuple(slice(max(n // 2 - LOOK, 0), n // 2 + LOOK) for n in cube.shape[1:])
+    pixels = np.abs(np.asarray(cube[(slice(None), *middle)].values, dtype=np.float64))
+    pixels = pixels[np.isfinite(pixels)]
+    typical = float(np.quantile(pixels, 0.9)) if pixels.size else 0.0
+    if not (typical > APART * top if small else 0 < APART * typical < top):
+        return
+    raise BadInput(
+        f"the library's spectra reach {top:.4g} (median) and the scene, {quantity}, about {typical:.4g}: expected one unit; "
+        "divide one of them, or set a normalisation where the method has one"
+    )
+
+
+def below_zero(spectra: xr.DataArray | None) -> list[str]:
+    """One sentence about endmembers with values below zero, none where there are none."""
+    if spectra is None:
+        return []
+    count = (np.asarray(spectra.values) < 0).sum(1)
+    names = [f"{name} ({n})" for name, n in zip(spectra["spectrum"].values, count, strict=True) if n]
+    if not names:
+        return []
+    said = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return [f"{int(count.sum())} values of the endmembers are below zero: {said}"]
 
 
 def chosen_bands(cube: xr.DataArray, bands: Any, ignore: Sequence[tuple[float, float]]) -> np.ndarray:

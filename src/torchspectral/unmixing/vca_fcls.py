@@ -33,6 +33,9 @@ from torchspectral.unmixing.picking import collect, core_index, farther, spectra
 
 __all__ = ["ENDMEMBERS", "Fcls", "Vca", "VcaFcls", "VcaSettings", "endmember_names", "find_endmembers"]
 
+RANK = 1e-6
+"""Singular values below this share of the largest one are what rounding to float32 leaves of none."""
+
 
 class VcaSettings(Settings):
     """Vertex component analysis; defaults of the paper."""
@@ -220,6 +223,25 @@ class Fcls(Abundances):
             found["endmembers"] = torch.cat([found["endmembers"], torch.zeros_like(found["endmembers"][:1])])
             found["endmember_names"] = [*found["endmember_names"], "shade"]
         return found
+
+    def figures(self, state: State) -> dict[str, Any]:
+        """Condition number of the endmembers; a warning where the abundances are not unique."""
+        if "endmembers" not in state:
+            return {}
+        spectra = state["endmembers"].to("cpu", torch.float64)
+        values = torch.linalg.svdvals(spectra)
+        rank = torch.linalg.matrix_rank(spectra, rtol=RANK)
+        if self.settings.constraint in ("fcls", "scls"):
+            ones = values[0].clamp_min(1e-300) * torch.ones_like(spectra[:, :1])
+            rank = torch.linalg.matrix_rank(torch.cat([spectra, ones], dim=1), rtol=RANK)
+        if int(rank) < len(spectra):
+            return {
+                "warnings": [
+                    f"the {len(spectra)} spectra have rank {int(rank)}: abundances of those that depend on others are "
+                    "one of many equally good answers"
+                ]
+            }
+        return {"condition_number": float(f"{values[0] / values[-1].clamp_min(1e-300):.4g}")}
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """As of every least squares; spectra and pixels are divided by their sizes first where that was asked for."""

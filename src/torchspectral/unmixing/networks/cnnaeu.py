@@ -12,6 +12,7 @@ from torchspectral.engine.method import Scope, Size, Source, State, Tile
 from torchspectral.errors import BadSettings
 from torchspectral.learn.on_scene import FitPlan, SceneObjective
 from torchspectral.settings import Settings, setting
+from torchspectral.unmixing.counting import check_span, check_sums
 from torchspectral.unmixing.networks.base import NetworkSettings, SceneNetwork, residual
 from torchspectral.unmixing.networks.losses import paired_angles
 from torchspectral.unmixing.vca_fcls import endmember_names
@@ -102,6 +103,9 @@ class CNNAEU(SceneNetwork):
     def start(self, source: Source, seed: int) -> State:
         """Only the number: the network starts from chance."""
         if isinstance(self.settings.k, int):
+            gram = source.gram()
+            check_sums(gram)
+            check_span(gram.n, gram.total.cpu(), gram.cross.cpu(), self.settings.k)
             return {"k": self.settings.k, "endmember_names": endmember_names(self.settings.k)}
         found = super().start(source, seed)
         return {key: found[key] for key in ("k", "counts", "endmember_names")}
