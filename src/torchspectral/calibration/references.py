@@ -11,8 +11,12 @@ import xarray as xr
 from torchspectral.errors import BadInput
 from torchspectral.io.statistics import row_blocks
 
-FULL_SCALES = {1: (255.0,), 2: tuple(float(2**bits - 1) for bits in (10, 12, 14, 16))}
-"""Largest number of usual converters, by bytes of the stored type; wider types as two bytes."""
+FULL_SCALES = {
+    1: (127.0, 255.0),
+    2: tuple(float(2**bits - 1) for bits in (10, 12, 14, 15, 16)),
+    4: tuple(float(2**bits - 1) for bits in (10, 12, 14, 15, 16, 31, 32)),
+}
+"""Largest number of usual converters, and of the types that hold them, by bytes of the stored type."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Frame:
 def ceiling_of(cube: xr.DataArray) -> float | None:
     """Stored value at which a camera saturates: what the header says, else the converter's full scale, if it is reached.
 
-    The largest value of the scene counts as full scale where it is that of an 8, 10, 12, 14 or 16 bit converter; one
+    The largest value of the scene counts as full scale where it is that of an 8, 10, 12, 14 or 16 bit converter, or of a signed or wider type; one
     pass over integers, none over floats.
     """
     stated = cube.attrs.get("ceiling")
@@ -49,10 +53,10 @@ def ceiling_of(cube: xr.DataArray) -> float | None:
     if cube.dtype.kind not in "iu":
         return None
     high = max(float(np.max(_raw(cube, rows))) for rows in row_blocks(cube))
-    return high if high in FULL_SCALES[min(cube.dtype.itemsize, 2)] else None
+    return high if high in FULL_SCALES[min(cube.dtype.itemsize, 4)] else None
 
 
-def frame_of(cube: xr.DataArray, ceiling: float | None = None) -> Frame:
+def frame_of(cube: xr.DataArray, ceiling: float | None = None, *, what: str = "reference") -> Frame:
     """Mean and spread over the lines of a reference.
 
     Parameters
@@ -61,6 +65,8 @@ def frame_of(cube: xr.DataArray, ceiling: float | None = None) -> Frame:
         Streamed; sums in float64.
     ceiling : float, optional
         Values from here on are saturated; they count in the mean, and are told.
+    what : str
+        Its name in refusals.
 
     Raises
     ------
@@ -68,7 +74,7 @@ def frame_of(cube: xr.DataArray, ceiling: float | None = None) -> Frame:
         No values.
     """
     if cube.ndim != 3 or 0 in cube.shape:
-        raise BadInput(f"got a reference of shape {cube.shape}, expected (bands, lines, columns)")
+        raise BadInput(f"got a {what} of shape {cube.shape}, expected (bands, lines, columns)")
     bands, lines, cols = cube.shape
     count, total, square, full = (np.zeros((bands, cols)) for _ in range(4))
     nodata = cube.attrs.get("nodata")
@@ -88,7 +94,7 @@ def frame_of(cube: xr.DataArray, ceiling: float | None = None) -> Frame:
         if ceiling is not None:
             full += (good & (values >= ceiling)).sum(1)
     if start is None or not count.any():
-        raise BadInput("the reference has no values: all are nodata")
+        raise BadInput(f"the {what} has no values: all are nodata")
     n = np.maximum(count, 1)
     variance = np.maximum(square / n - (total / n) ** 2, 0)
     mean = np.where(count > 0, start + total / n, np.nan)

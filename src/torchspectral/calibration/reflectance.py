@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from torchspectral.calibration.base import pick
 from torchspectral.calibration.gain.applying import columns_of
 from torchspectral.calibration.references import Frame, ceiling_of, frame_of
 from torchspectral.cube import check_cube
@@ -89,8 +90,9 @@ class Reflectance(Method):
         return {"fit": 0, "apply": 2 * size.rows * size.cols * size.bands * 4}
 
     def figures(self, state: State) -> dict[str, Any]:
-        """Bad pixels of the detector."""
-        return {"bad_detector_pixels": int((~torch.isfinite(state["factor"])).sum())}
+        """Bad pixels of the detector, in bands that have any good one."""
+        bad = ~torch.isfinite(state["factor"])
+        return {"bad_detector_pixels": int(bad[~bad.all(1)].sum())}
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,8 @@ def calibrate_reflectance(
         Fields of `ReflectanceSettings`.
     out : path, optional
     **options
-        Fields of `engine.RunOptions`: mask, dtype, workers, overwrite, resume, ...
+        Fields of `engine.RunOptions`: mask, dtype, workers, overwrite, resume, ... Bands that ``bands`` leaves out
+        (default "all") come back NaN, and their panel may saturate.
 
     Returns
     -------
@@ -166,6 +169,8 @@ def calibrate_reflectance(
 
     raw = check_cube(raw)
     chosen = ReflectanceSettings.make(settings or {})
+    asked = RunOptions.make({"bands": "all", **options})
+    used = pick(raw, asked.bands)
     if raw.attrs.get("quantity", "dn") == "reflectance":
         raise BadInput("the scene is reflectance already, expected raw numbers")
     if chosen.saturation is None:
@@ -173,7 +178,7 @@ def calibrate_reflectance(
         chosen = ReflectanceSettings.make({**chosen.model_dump(), "saturation": ceiling})
     notes: list[str] = []
     shape = (raw.sizes["band"], raw.sizes["x"])
-    dark_frame, white_frame = _reference(dark, shape, "dark"), _white(white, raw, chosen)
+    dark_frame, white_frame = _reference(dark, shape, "dark"), _white(white, raw, chosen, used)
     own = white_dark if white_dark is not None else dark
     white_level = _reference(own, (shape[0], white_frame.mean.shape[1]), "dark of the white panel", chosen.white)
     times = exposure_of(raw, white_frame, integration_time, white_integration_time, notes)
@@ -182,6 +187,10 @@ def calibrate_reflectance(
     _check_dark_exposure(dark, times, notes)
     factor = _factor(white_frame, white_level, _panel(panel, raw), times, chosen, notes)
     factor = np.where(_bad(dark_frame, bad_pixels, shape, chosen, notes), np.nan, factor)
+    left_out = np.setdiff1d(np.arange(shape[0]), used)
+    if left_out.size:
+        factor[left_out] = np.nan
+        notes.append(f"{left_out.size} of {shape[0]} bands were not chosen: nodata")
     if not np.isfinite(factor).any():
         raise BadInput("every detector pixel is bad by the references, expected a panel that is brighter than the dark")
     roles = {"cube": raw}
@@ -192,20 +201,19 @@ def calibrate_reflectance(
         "factor": torch.from_numpy(factor.astype(np.float32)),
     }
     levels = {"panel": panel, "dark": dark, "white_dark": white_dark}
-    stated = {name: float(value) for name, value in levels.items() if isinstance(value, int | float)}
+    stated: dict[str, Any] = {name: float(value) for name, value in levels.items() if isinstance(value, int | float)}
     stated |= {
         name: value
         for name, value in (("integration_time", integration_time), ("white_integration_time", white_integration_time))
         if value is not None
     }
+    stated["bands"] = asked.bands
     told = _teller(notes, times, chosen, stated)
-    return run(
-        Reflectance(chosen), roles, out=out, options=RunOptions.make({"bands": "all", **options}), state=state,
-        progress=progress, tell=told,
-    )  # fmt: skip
+    everything = RunOptions.make({**options, "bands": "all"})
+    return run(Reflectance(chosen), roles, out=out, options=everything, state=state, progress=progress, tell=told)
 
 
-def _teller(notes: Sequence[str], times: Exposure, chosen: ReflectanceSettings, stated: Mapping[str, float]) -> Any:
+def _teller(notes: Sequence[str], times: Exposure, chosen: ReflectanceSettings, stated: Mapping[str, Any]) -> Any:
     def tell(report: Any) -> None:
         report.notes += list(notes)
         report.options = {**report.options, **stated}
@@ -219,7 +227,7 @@ def _teller(notes: Sequence[str], times: Exposure, chosen: ReflectanceSettings, 
 def _reference(value: Any, shape: tuple[int, int], what: str, white: str = "columns") -> Frame:
     """A dark as a frame of the scene's bands and columns."""
     if isinstance(value, xr.DataArray):
-        found = frame_of(value)
+        found = frame_of(value, what=what)
         if found.mean.shape[0] != shape[0]:
             raise BandMismatch(f"the {what} has {found.mean.shape[0]} bands, expected {shape[0]} as the scene")
         if found.mean.shape[1] not in (1, shape[1]):
@@ -238,7 +246,7 @@ def _reference(value: Any, shape: tuple[int, int], what: str, white: str = "colu
     return Frame(one, np.zeros_like(one), np.zeros_like(one), 0)
 
 
-def _white(white: xr.DataArray, raw: xr.DataArray, chosen: ReflectanceSettings) -> Frame:
+def _white(white: xr.DataArray, raw: xr.DataArray, chosen: ReflectanceSettings, used: np.ndarray) -> Frame:
     """The panel's mean frame, refused where it saturates.
 
     Raises
@@ -250,7 +258,7 @@ def _white(white: xr.DataArray, raw: xr.DataArray, chosen: ReflectanceSettings) 
     ceiling = chosen.saturation
     own = ceiling_of(white)
     ceiling = own if ceiling is None else ceiling if own is None else min(own, ceiling)
-    frame = frame_of(white, ceiling)
+    frame = frame_of(white, ceiling, what="white reference")
     bands, columns = frame.mean.shape
     if bands != raw.sizes["band"]:
         raise BandMismatch(f"the white reference has {bands} bands, expected {raw.sizes['band']} as the scene")
@@ -260,13 +268,13 @@ def _white(white: xr.DataArray, raw: xr.DataArray, chosen: ReflectanceSettings) 
             "white=spectrum for one spectrum of the panel"
         )
     share = frame.saturated.mean(1)
-    worst = np.flatnonzero(share > SATURATED)
+    worst = used[share[used] > SATURATED]
     if worst.size:
         listed = ", ".join(str(int(raw["number"].values[b])) for b in worst[:8])
         raise BadInput(
             f"the white panel saturates: in {worst.size} of {bands} bands (numbers {listed}{', ...' if worst.size > 8 else ''}) "
-            f"up to {100 * share.max():.3g} % of its values are at {ceiling:g} or above: take the panel again with a "
-            "shorter integration time (its ratio to the scene's is accounted for), or leave these bands out"
+            f"up to {100 * share[used].max():.3g} % of its values are at {ceiling:g} or above: take the panel again with a "
+            "shorter integration time (its ratio to the scene's is accounted for), or leave these bands out (bands=, --bands)"
         )
     if chosen.white == "spectrum":
         mean = np.nanmean(frame.mean, axis=1, keepdims=True)
@@ -289,8 +297,8 @@ def exposure_of(
     for name, value in (("integration_time", given), ("white_integration_time", given_white)):
         if value is not None and not (np.isfinite(value) and value > 0):
             raise BadSettings(f"got {name}={value}, expected milliseconds above 0")
-    scene = given if given is not None else raw.attrs.get("integration_time")
-    other = given_white if given_white is not None else white.attrs.get("integration_time")
+    scene = given if given is not None else _stated_time(raw.attrs)
+    other = given_white if given_white is not None else _stated_time(white.attrs)
     if (given is None) != (given_white is None) and (scene is None or other is None):
         lacking = "scene" if scene is None else "white panel"
         raise MissingMetadata(f"the integration time of the {lacking} is not known: give it too")
@@ -300,12 +308,19 @@ def exposure_of(
     return Exposure(float(scene), float(other))
 
 
+def _stated_time(attrs: Mapping[str, Any]) -> float | None:
+    """Milliseconds that a header tells; None where it says nothing, or nothing that can be."""
+    try:
+        found = float(attrs.get("integration_time") or 0)
+    except (TypeError, ValueError):
+        return None
+    return found if np.isfinite(found) and found > 0 else None
+
+
 def _check_dark_exposure(dark: Any, times: Exposure, notes: list[str]) -> None:
-    at = dark.attrs.get("integration_time") if isinstance(dark, xr.DataArray) else None
-    if at is not None and times.scene is not None and abs(float(at) / times.scene - 1) > 0.01:
-        notes.append(
-            f"the dark was taken with {float(at):g} ms, the scene with {times.scene:g} ms: their dark signals differ"
-        )
+    at = _stated_time(dark.attrs) if isinstance(dark, xr.DataArray) else None
+    if at is not None and times.scene is not None and abs(at / times.scene - 1) > 0.01:
+        notes.append(f"the dark was taken with {at:g} ms, the scene with {times.scene:g} ms: their dark signals differ")
 
 
 def _panel(panel: Any, raw: xr.DataArray) -> np.ndarray:

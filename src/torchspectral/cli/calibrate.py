@@ -23,7 +23,7 @@ from torchspectral.cli.options import (
     parse_opening,
     with_engine,
 )
-from torchspectral.errors import BadSettings
+from torchspectral.errors import BadSettings, GridMismatch
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Calibrate instruments and their data.")
 
@@ -105,7 +105,7 @@ def gain(
         typer.Option("--mask", help="What to leave out: clear, land, water, cloud-free, strict, or a mask file."),
     ] = None,
     opening: Opening = None,
-    device: Annotated[str, typer.Option("--device", help="Where forms are solved: cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option("--device", help="Where forms are solved: auto, cpu, cuda or cuda:N.")] = "cpu",
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     config: Config = None,
@@ -115,9 +115,11 @@ def gain(
 
     Example: torchspectral calibrate gain line1.hdr line2.hdr line3.hdr --shift 0,0 --shift 0,7 --shift 0,12 -o gains.csv
     """
+    from torchspectral.calibration.gain.applying import apply_gains
     from torchspectral.calibration.gain.calibrating import calibrate_gain
     from torchspectral.calibration.gain.files import check_path
     from torchspectral.calibration.gain.settings import METHODS
+    from torchspectral.calibration.gain.tools import unknown
     from torchspectral.cli.batch import expand
     from torchspectral.cli.show import finite, print_json, print_result, progress_bar
     from torchspectral.cli.verb import refuse_input_as_output
@@ -129,10 +131,12 @@ def gain(
     refuse_input_as_output(output, paths)
     shifts = [_shift(text) for text in shift] if shift else None
     check_path(output, overwrite=overwrite)
-    _check_folder(apply, paths)
+    if method not in METHODS:
+        raise unknown(method)
+    corrected = _corrected(apply, paths, dtype, overwrite)
     cubes = [_open(path, mask, parse_opening(opening)) for path in paths]
     if dry_run:
-        values = METHODS[method].make(parse_pairs(settings or [])).model_dump() if method in METHODS else {}
+        values = METHODS[method].make(parse_pairs(settings or [])).model_dump()
         shapes = [list(cube.shape) for cube in cubes]
         plan = {"method": f"gain {method}", "inputs": [str(p) for p in paths], "shapes": shapes, "settings": values}
         print_json(finite({**plan, "output": str(output)}))
@@ -146,8 +150,10 @@ def gain(
         )  # fmt: skip
         given = {"scenes": list(paths), **({"library": library} if library else {})}
         _remember(result, given, {**options, "open": parse_opening(opening) or None})
-        if apply is not None:
-            _apply(result, [open_product(p, **parse_opening(opening)) for p in paths], paths, apply, dtype, overwrite)
+        for path, target in zip(paths, corrected, strict=False):
+            cube = open_product(path, **parse_opening(opening))
+            made = apply_gains(cube, result["gains"], out=target, dtype=dtype, overwrite=overwrite)
+            result.paths[target.name] = made.paths["cube"]
     print_result(result, as_json)
 
 
@@ -201,7 +207,6 @@ def reflectance(
         for name, value in (("white", light), ("dark", shut)):
             if value is None:
                 raise BadSettings(f"got no {name} reference and found none beside the capture: give --{name}")
-        options.pop("bands")
         return calibrate_reflectance(
             cube, light, shut, white_dark=_frames(white_dark) if white_dark else own.get("white_dark"), panel=plate,
             integration_time=integration_time, white_integration_time=white_integration_time,
@@ -260,7 +265,10 @@ def _bad(path: Path | None) -> Any:
         return None
     import numpy as np
 
-    return np.asarray(_frames(str(path)).values)[:, 0] != 0
+    found = _frames(str(path))
+    if found.ndim != 3 or found.shape[1] != 1:
+        raise GridMismatch(f"{path.name} has shape {found.shape}, expected one line a band: (bands, 1, columns)")
+    return np.asarray(found.values)[:, 0] != 0
 
 
 def _beside(cube: Any) -> dict[str, Any]:
@@ -297,20 +305,24 @@ def _remember(result: Any, inputs: dict[str, Any], options: dict[str, Any]) -> N
     result.paths = paths
 
 
-def _check_folder(folder: Path | None, paths: list[Path]) -> None:
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise BadSettings(f"got --apply {folder}, expected a folder for {len(paths)} corrected scenes")
-
-
-def _apply(result: Any, cubes: list[Any], paths: list[Path], folder: Path, dtype: str | None, overwrite: bool) -> None:
-    from torchspectral.calibration.gain.applying import apply_gains
+def _corrected(folder: Path | None, paths: list[Path], dtype: str | None, overwrite: bool) -> list[Any]:
+    """Files of corrected scenes; what would stop them is said before the gains are sought."""
     from torchspectral.cli.batch import outputs_for
     from torchspectral.cli.options import OutPath
+    from torchspectral.cli.verb import refuse_input_as_output
+    from torchspectral.engine import RunOptions
+    from torchspectral.errors import OutputExists
 
+    RunOptions.make({"dtype": dtype})
+    if folder is None:
+        return []
+    if folder.exists() and not folder.is_dir():
+        raise BadSettings(f"got --apply {folder}, expected a folder for {len(paths)} corrected scenes")
     out = OutPath(str(folder))
     out.folder = True
     targets = outputs_for(paths, out, ".hdr", into_folder=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    for cube, target in zip(cubes, targets, strict=True):
-        made = apply_gains(cube, result["gains"], out=target, dtype=dtype, overwrite=overwrite)
-        result.paths[target.name] = made.paths["cube"]
+    for target in targets:
+        refuse_input_as_output(target, paths)
+        if target.exists() and not overwrite:
+            raise OutputExists(f"{target} exists: --overwrite replaces it, or choose another folder")
+    return targets

@@ -17,8 +17,9 @@ ROOMS_OF = {
     "unmix": "unmixing",
     "endmembers": "unmixing",
     "classify": "classification",
+    "reconstruct": "calibration",
 }
-_ROLES = {"cube": ("scenes", "scene"), "product": ("scenes", "scene")}
+_ROLES = {"cube": ("scenes", "scene", "interferograms"), "product": ("scenes", "scene")}
 _RENAMED = {"set": "settings", "json": "as_json", "resample": "align", "open": "opening"}
 _FACTS = ("overwrite", "resume", "config", "dry_run", "output")
 

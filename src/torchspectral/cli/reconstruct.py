@@ -70,14 +70,15 @@ def reconstruct(
     if response not in ("relative", "absolute"):
         raise BadSettings(f"got --response {response}, expected relative or absolute")
     known = load_device(instrument)
-    asked = read_wavelengths(wavelengths) if wavelengths else None
+    if wavelengths:
+        read_wavelengths(wavelengths)  # what is wrong with them is said before anything is read
 
     def call(cube, **options):  # type: ignore[no-untyped-def]
         return run(
             cube,
             known,
             method=method,
-            wavelength=asked,
+            wavelength=wavelengths,
             response=response,  # type: ignore[arg-type]
             flagged=flagged,
             lines=lines,
@@ -94,5 +95,5 @@ def reconstruct(
         call,
         as_json=as_json,
         skip_existing=skip_existing,
-        inputs={"device": instrument, "lines": lines},
+        inputs={"instrument": instrument, "lines": lines},
     )

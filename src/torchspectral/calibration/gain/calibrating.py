@@ -58,7 +58,7 @@ def calibrate_gain(
     settings : mapping, optional
         Fields of the method's settings: `gain.settings`.
     device : str
-        Where forms of thousands of detectors are solved.
+        Where forms of thousands of detectors are solved: auto, cpu, cuda or cuda:N.
     out : path, optional
         .csv, .npz or .hdr; a JSON record stands beside it.
 
@@ -95,6 +95,9 @@ def calibrate_gain(
         raise BadSettings(f"got a library with method {method}, expected it with spectral alone")
     path = check_path(out, overwrite=overwrite) if out is not None else None
     _refuse_taken(path, overwrite)
+    from torchspectral.engine.device import parse_device
+
+    device = str(parse_device(device))
     started = time.perf_counter()
     cubes = check_lines(scenes)
     report = Report(method="gain", options={"method": method}, settings=chosen.model_dump(), device=device)
@@ -117,6 +120,10 @@ def calibrate_gain(
         progress,
     )
     gains = TOOLS[method](task)
+    if not np.isfinite(gains.gain).any():
+        raise BadInput("no gains written: no detector has a usable signal in any band: are all values zero or nodata?")
+    if not (gains.gain[np.isfinite(gains.gain)] > 0).all():
+        raise BadInput("no gains written: some are not above 0; is the dark level above the signal?")
     gains.record.update(
         {
             "method": method,

@@ -16,6 +16,9 @@ SUFFIXES = (".csv", ".npz", ".hdr")
 LARGEST = 2 << 30
 """Largest file of gains that is read [bytes]."""
 
+MOST = 1 << 31
+"""Bands and detectors have numbers below."""
+
 _ROWS = ("gain", "offset", "error")
 
 
@@ -117,6 +120,8 @@ def read_gains(path: str | Path) -> Gains:
     arrays = {".csv": _read_csv, ".npz": _read_npz, ".hdr": _read_envi}[file.suffix.lower()](file)
     if not np.isfinite(arrays["gain"]).any() or not np.isfinite(arrays["gain"] + arrays["offset"]).any():
         raise BrokenProduct(f"{file.name} has no finite gain")
+    if not (arrays["gain"][np.isfinite(arrays["gain"])] > 0).all():
+        raise BrokenProduct(f"{file.name} has gains that are not above 0, expected factors around 1")
     return Gains.make(**arrays, record=_read_record(record_path(file)))
 
 
@@ -146,11 +151,15 @@ def _read_csv(file: Path) -> dict[str, np.ndarray]:
             for name in table
             if name in (*_ROWS, "band", "detector", "wavelength")
         }
-        band, detector = (numbers[name].astype(np.int64) for name in ("band", "detector"))
+        with np.errstate(invalid="ignore"):  # what no integer can hold is refused below
+            band, detector = (numbers[name].astype(np.int64) for name in ("band", "detector"))
     except (ValueError, TypeError):
         raise BrokenProduct(f"{file.name} has words where numbers are expected") from None
-    if not len(band) or not np.isfinite(numbers["band"] + numbers["detector"]).all() or detector.min() < 1:
-        raise BrokenProduct(f"{file.name} has rows without band or detector, expected numbers from 1")
+    counted = np.stack([numbers["band"], numbers["detector"]])
+    if not len(band) or not (np.isfinite(counted) & (counted == [band, detector]) & (counted < MOST)).all():
+        raise BrokenProduct(f"{file.name} has rows without band or detector, expected whole numbers")
+    if detector.min() < 1:
+        raise BrokenProduct(f"{file.name} has detector {detector.min()}, expected numbers from 1")
     known, at = np.unique(band, return_inverse=True)
     detectors = int(detector.max())
     if len(known) * detectors != len(band) or len(np.unique(at * detectors + detector)) != len(band):

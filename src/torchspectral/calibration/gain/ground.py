@@ -17,6 +17,9 @@ from torchspectral.log import Progress, Step, no_progress
 BLOCK_VALUES = 1_500_000
 """Values that are summed at a time."""
 
+FARTHEST = 1 << 30
+"""Farthest shift [pixels]."""
+
 HELD_ROWS, HELD_EVERY = 8, 5
 """Ground is held out in runs of so many cells along track, every so many runs."""
 
@@ -72,6 +75,10 @@ def lines_by_shift(cubes: Sequence[xr.DataArray], shifts: Sequence[tuple[int, in
     if len(given) != len(cubes) or any(len(s) != 2 for s in given):
         raise BadSettings(
             f"got {len(given)} shifts for {len(cubes)} lines, expected one pair (along, across) of pixels for each"
+        )
+    if any(abs(v) > FARTHEST for s in given for v in s):
+        raise BadSettings(
+            f"got shifts of up to {max(abs(v) for s in given for v in s)} pixels, expected at most {FARTHEST}"
         )
     return [Line(cube, (s[0], s[1])) for cube, s in zip(cubes, given, strict=True)]
 
@@ -206,8 +213,7 @@ def sum_cells(
     first, last = _across(lines)
     wide = max(last - first, detectors)
     step = max(1, BLOCK_VALUES // max(1, len(lines) * len(bands) * wide) // HELD_ROWS) * HELD_ROWS
-    for start in range(low, high + 1, step):
-        stop = min(start + step, high + 1)
+    for start, stop in _blocks(lines, low, high + 1, step):
         cell, detector, along, values = _block(lines, start, stop, bands, dark, ceiling)
         if cell.size:
             apart = (
@@ -218,6 +224,18 @@ def sum_cells(
                     sums.add(cell[part], detector[part], values[:, part])
         progress(Step("overlap", (stop - low) / (high + 1 - low)))
     return used, held
+
+
+def _blocks(lines: Sequence[Line], low: int, end: int, step: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most `step` cells along, from `low`, that some line has pixels on."""
+    ranges = sorted(
+        {pair for line in lines for pair in zip((line.first - low) // step, (line.last - low) // step, strict=True)}
+    )
+    done = 0
+    for first, last in ranges:
+        for number in range(max(int(first), done), int(last) + 1):
+            yield low + number * step, min(low + (number + 1) * step, end)
+        done = max(done, int(last) + 1)
 
 
 def _along(lines: Sequence[Line]) -> tuple[int, int]:

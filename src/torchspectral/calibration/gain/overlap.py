@@ -172,7 +172,11 @@ def solve_band(
     freedom = (
         int(sums.seen[band] - sums.cells[band]) - sum(len(g) * (1 + offset) for g in links.groups) + len(links.groups)
     )
-    variance = left / freedom if freedom > 0 else math.inf
+    if noise_var is not None and left < -0.5 * noise_var * max(freedom, 1):
+        raise BadInput(
+            "the lines agree better than noise of the given snr allows: give a higher one, or none to have it estimated"
+        )
+    variance = noise_var if noise_var is not None else left / freedom if freedom > 0 else math.inf
     power = float(sums.power[band])
     notes = []
     if links.weak:

@@ -21,6 +21,8 @@ from torchspectral.io.statistics import row_blocks
 from torchspectral.log import Progress, Step, no_progress
 
 BLOCK = 2_000_000
+LITTLE = 0.8
+"""Share of the held-out residual that may be left before it is told."""
 
 
 @dataclass
@@ -121,7 +123,7 @@ def overlap(task: Task) -> Gains:
         task.progress(Step("gains", (band + 1) / bands))
     if not per_band:
         raise BadInput("no two detectors saw the same ground: expected lines that overlap with different shifts")
-    _guard(per_band)
+    _guard(per_band, task.notes)
     if any(line.along is not None for line in lines) and any(_is_map(c) for c in task.cubes):
         task.notes.append("columns of the raster are taken as detectors: right for lines in sensor geometry only")
     record = {"unit": "relative", "cell": cell, "bands": per_band}
@@ -163,7 +165,7 @@ def _held_out(task: Task, used: CellSums, held: CellSums, band: int, noise: floa
     return math.sqrt(max(before, 0)), math.sqrt(max(after, 0))
 
 
-def _guard(per_band: list[dict[str, Any]]) -> None:
+def _guard(per_band: list[dict[str, Any]], notes: list[str]) -> None:
     known = [(b["held_out_before"], b["held_out_after"]) for b in per_band if b["held_out_before"] is not None]
     if not known:
         return
@@ -172,6 +174,11 @@ def _guard(per_band: list[dict[str, Any]]) -> None:
         raise BadInput(
             f"no gains written: on held-out ground the lines disagree by {100 * after:.3g} % with them and by "
             f"{100 * before:.3g} % without; are the shifts or the georeference right?"
+        )
+    if after > LITTLE * before:
+        notes.append(
+            f"the gains explain little: on held-out ground the lines disagree by {100 * after:.3g} % with them and by "
+            f"{100 * before:.3g} % without; the detectors are alike, or the shifts or the georeference are not right"
         )
 
 

@@ -14,6 +14,8 @@ from torchspectral.calibration.interferometer.recipes import Recipe, published_d
 from torchspectral.errors import BadInput, BadSettings, BrokenProduct, ProductNotFound, UnsafeInput
 from torchspectral.io.safety import check_read, check_scene, existing_path, read_text
 
+LARGEST = 1e100
+"""Largest value of an acquisition: sums of squares stay finite."""
 FILES = ("data", "mean", "norm", "central_wavenumbers")
 
 
@@ -71,6 +73,10 @@ class Acquisition:
             raise BadInput(
                 f"wavenumbers run from {wavenumber[0]:g} to {wavenumber[-1]:g}, expected 1/um: 1e4 / cm is 1 / um"
             )
+        if not data.any():
+            raise BadInput("all data are zero, expected responses to monochromatic lines")
+        if np.abs(data).max() > LARGEST:
+            raise BadInput(f"got data of up to {np.abs(data).max():.3g}, expected counts of at most {LARGEST:g}")
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "wavenumber", wavenumber)
         for name in ("mean", "norm"):
@@ -79,6 +85,8 @@ class Acquisition:
                 value = _numbers(value, name)
                 if value.shape != data.shape:
                     raise BadInput(f"got {name} of shape {value.shape}, expected {data.shape} as the data")
+                if not (value.mean(axis=1) > 0).any():
+                    raise BadInput(f"no interferometer has a {name} above 0, expected light in it: leave {name} out")
                 object.__setattr__(self, name, value)
         if self.nominal_opd is not None:
             nominal = _numbers(self.nominal_opd, "nominal path differences").reshape(-1)
@@ -116,9 +124,11 @@ def read_acquisition(path: str | Path) -> Acquisition:
     arrays = {name: read_array(folder / f"{name}.npy") for name in FILES if (folder / f"{name}.npy").exists()}
     missing = [f"{n}.npy" for n in ("data", "central_wavenumbers") if n not in arrays]
     if missing:
-        raise ProductNotFound(f"{folder.name} has no {' and no '.join(missing)}: is it a folder of an acquisition?")
+        raise ProductNotFound(
+            f"{folder.resolve().name} has no {' and no '.join(missing)}: is it a folder of an acquisition?"
+        )
     options = _read_object(folder / "options.json")
-    name = str(options.get("device_id") or folder.name)
+    name = str(options.get("device_id") or folder.resolve().name)
     geometry = read_geometry(folder / "device.json") if (folder / "device.json").exists() else None
     count = len(np.atleast_1d(arrays["data"]))
     recipe = None

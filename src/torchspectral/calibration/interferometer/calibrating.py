@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torchspectral.calibration.interferometer.acquisition import read_acquisition
+from torchspectral.calibration.interferometer.acquisition import FILES, read_acquisition
 from torchspectral.calibration.interferometer.characterising import Attempts, characterise
 from torchspectral.calibration.interferometer.recipes import Recipe
 from torchspectral.calibration.interferometer.regression import Solver
 from torchspectral.errors import OutputExists, OutputFailed
 from torchspectral.log import Progress, no_progress
 from torchspectral.result import Report, Result
+
+READ = ("options.json", "characterization_options.json", "device.json", *(f"{name}.npy" for name in FILES))
+"""Names of an acquisition's files."""
 
 
 def calibrate_folder(
@@ -59,6 +62,7 @@ def calibrate_folder(
     started = time.perf_counter()
     source = read_acquisition(path)
     targets = _targets(out, pictures)
+    _refuse_input(Path(path), targets)
     for target in targets.values():
         if target.exists() and not overwrite:
             raise OutputExists(f"{target} exists: --overwrite (overwrite=True) replaces it, or choose another name")
@@ -102,19 +106,37 @@ def _targets(out: str | Path | None, pictures: bool) -> dict[str, Path]:
     return {"device": device, **places}
 
 
+def _refuse_input(folder: Path, targets: dict[str, Path]) -> None:
+    """Nothing is written over an acquisition, nor under a name that it would be read by the next time."""
+    taken = {folder.resolve()} | {folder.resolve() / name for name in READ}
+    for target in targets.values():
+        if target.resolve() in taken:
+            raise OutputFailed(
+                f"the output {target} is, or would become, a part of the acquisition: choose another name"
+            )
+
+
 def _write(device: Any, source: Any, table: Any, targets: dict[str, Path], report: Report) -> None:
     from torchspectral.calibration.interferometer.figures import fits_figure, overview_figure
     from torchspectral.io.writers.run_yaml import run_path, write_run
     from torchspectral.report.files import write_whole
     from torchspectral.report.style import figure_png
 
+    # All is made before anything is written, and the device last: what can fail has failed by then.
+    files = {"table": table.to_csv(index=False).encode()}
+    if "overview" in targets:
+        files |= {"overview": figure_png(overview_figure(device)), "fits": figure_png(fits_figure(device, source))}
+    new = [targets[name] for name in files if not targets[name].exists()]
     try:
-        targets["device"].parent.mkdir(parents=True, exist_ok=True)
+        targets["table"].parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputFailed(f"cannot write {targets['device']}: {error.strerror or error}") from error
-    device.save(targets["device"], overwrite=True)
-    write_whole(targets["table"], table.to_csv(index=False).encode())
-    if "overview" in targets:
-        write_whole(targets["overview"], figure_png(overview_figure(device)))
-        write_whole(targets["fits"], figure_png(fits_figure(device, source)))
+    try:
+        for name, data in files.items():
+            write_whole(targets[name], data, overwrite=True)
+        device.save(targets["device"], overwrite=True)
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
     write_run(run_path(targets["device"]), report, targets["device"])

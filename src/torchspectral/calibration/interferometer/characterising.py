@@ -260,8 +260,11 @@ def _judged(device: Characterization, source: Acquisition, first: Estimate, fit:
     wavenumber = source.wavenumber
     level = source.data.mean(axis=1)
     dark = level <= 0
-    difference = device.transfer(wavenumber) - source.data
-    rmse = np.sqrt((difference**2).mean(axis=1)) / np.where(dark, np.maximum(np.abs(level), 1e-300), level)
+    if source.norm is not None:
+        dark = dark | (source.norm.mean(axis=1) <= 0)
+    scale = np.where(level != 0, np.abs(level), 1.0)[:, None]
+    with np.errstate(all="ignore"):
+        rmse = np.sqrt((((device.transfer(wavenumber) - source.data) / scale) ** 2).mean(axis=1))
     fringe = 1 / np.mean(wavenumber)
     opd = device.mean_opd()
     reflectivity = device.at(wavenumber)["reflectivity"]

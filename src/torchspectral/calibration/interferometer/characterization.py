@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PARAMETERS = ("opd", "gain", "reflectivity", "phase_shift")
+FARTHEST = 1e7
+"""Longest path difference [um]."""
+MOST_COEFFICIENTS = 64
 FLAGS = {
     "peak at the edge": "the path difference lies at the edge of the range that was searched",
     "not searched": "no path difference near the nominal one can be told from the wavenumbers",
@@ -25,7 +28,8 @@ FLAGS = {
     "short path": "the path difference makes less than two fringes over the wavenumbers",
     "left its fringe": "the regression moved the path difference by more than half a fringe",
     "poorly determined": "the standard error of the path difference exceeds a tenth of a fringe over the wavenumbers",
-    "no signal": "the mean response is not positive",
+    "no signal": "the mean response, or the flat field, is not positive",
+    "marked bad": "who edited the device file says so",
     "unphysical": "the fitted reflectivity leaves -1..1 within the wavenumbers",
 }
 """What each flag means."""
@@ -93,11 +97,17 @@ class Characterization:
                 raise BadInput(f"got {name} that are no numbers, expected (interferometer, coefficient)") from None
             value = value[:, None] if value.ndim == 1 else value
             count = len(value) if count is None else count
-            if value.ndim != 2 or 0 in value.shape or len(value) != count:
-                raise BadInput(f"got {name} of shape {value.shape}, expected ({count}, coefficients)")
+            if value.ndim != 2 or 0 in value.shape or len(value) != count or value.shape[1] > MOST_COEFFICIENTS:
+                raise BadInput(
+                    f"got {name} of shape {value.shape}, expected ({count}, coefficients), at most {MOST_COEFFICIENTS}"
+                )
             if not np.isfinite(value).all():
                 raise BadInput(f"got {name} that are not finite, expected numbers for every interferometer")
             object.__setattr__(self, name, value)
+        self._check_axes()
+        far = np.abs(self.mean_opd())
+        if not (far < FARTHEST).all():
+            raise BadInput(f"got path differences of up to {far.max():.3g} um, expected less than {FARTHEST:g}")
         if self.flags and len(self.flags) != count:
             raise BadInput(f"got flags of {len(self.flags)} interferometers, expected {count}")
         if not self.flags:
@@ -108,6 +118,17 @@ class Characterization:
                 raise BadInput(
                     f"got {name} of shape {np.shape(value)}, expected one for each of {count} interferometers"
                 )
+
+    def _check_axes(self) -> None:
+        if self.domain is not None and not (len(self.domain) == 2 and 0 < self.domain[0] < self.domain[1] < 1e6):
+            raise BadInput(f"got the domain {self.domain}, expected two ascending wavenumbers [1/um]")
+        if self.wavenumber is None:
+            return
+        known = np.asarray(self.wavenumber, dtype=np.float64)
+        if known.ndim != 1 or known.size < 2 or not (np.diff(known) > 0).all() or not 0 < known[0] < known[-1] < 1e6:
+            raise BadInput(
+                f"got {known.size} wavenumbers that do not ascend, expected at least 2 above 0 in order [1/um]"
+            )
 
     @property
     def count(self) -> int:

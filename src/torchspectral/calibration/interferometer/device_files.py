@@ -10,6 +10,7 @@ phase_shift.npy, coefficients on the raw wavenumber, with options.json for the m
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ def as_document(device: Characterization) -> dict[str, Any]:
     def listed(value: np.ndarray | None) -> Any:
         if value is None:
             return None
-        return [None if v != v else v for v in value.tolist()] if value.ndim == 1 else value.tolist()
+        return [v if math.isfinite(v) else None for v in value.tolist()] if value.ndim == 1 else value.tolist()
 
     return {
         "format": FORMAT,
@@ -115,7 +116,7 @@ def load_device(path: str | Path) -> Characterization:
         raise BrokenProduct(f"{found.name} has version {values.get('version')!r}, expected {VERSION}")
     try:
         return _from_document(values)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if type(error).__module__.startswith("torchspectral"):
             raise
         raise BrokenProduct(f"{found.name} is no whole device file: {type(error).__name__} {error}") from None
@@ -143,6 +144,9 @@ def _from_document(values: Mapping[str, Any]) -> Characterization:
         # Who edits the mask by hand means it.
         flags = flags or ((),) * len(good)
         flags = tuple(() if g else (f or ("marked bad",)) for g, f in zip(good, flags, strict=True))
+    recipe = values.get("recipe") or []
+    if not isinstance(recipe, list) or not all(isinstance(step, Mapping) for step in recipe):
+        raise BrokenProduct("the device file's recipe is no list of steps")
     waves = values.get("waves", 0)
     if isinstance(waves, bool) or not isinstance(waves, int) or waves < 0:
         raise BrokenProduct(f"the device file says waves={waves!r}, expected a whole number from 0")
@@ -160,7 +164,7 @@ def _from_document(values: Mapping[str, Any]) -> Characterization:
         flags=flags,
         name=str(values.get("name", "")),
         geometry=None if geometry is None else parse_geometry(geometry, "device file's geometry"),
-        recipe=list(values.get("recipe") or []),
+        recipe=[dict(step) for step in recipe],
         notes=tuple(str(n) for n in values.get("notes") or ()),
     )
 

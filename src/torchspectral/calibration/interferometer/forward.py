@@ -62,7 +62,14 @@ def forward_matrix(
     if response not in ("relative", "absolute"):
         raise BadSettings(f"got response={response!r}, expected relative or absolute")
     wavenumber = np.asarray(wavenumber, dtype=np.float64)
-    value = device.transfer(wavenumber, cosine)
+    with np.errstate(all="ignore"):
+        value = device.transfer(wavenumber, cosine)
+    wild = np.flatnonzero(~np.isfinite(value).all(axis=1))
+    if wild.size:
+        raise BadInput(
+            f"the transmittance of {wild.size} interferometers (the first is number {wild[0]}) is not finite at these "
+            "wavenumbers: mark them bad in the device file, or leave --flagged out"
+        )
     weights = trapezoid_weights(wavenumber)
     if response == "relative":
         mean = (value * weights).sum(axis=1, keepdims=True) / weights.sum()

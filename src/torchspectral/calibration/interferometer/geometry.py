@@ -13,6 +13,9 @@ import numpy as np
 from torchspectral.errors import BadSettings, BrokenProduct, GridMismatch
 from torchspectral.io.safety import existing_path, read_text
 
+MOST_PIXELS = 1 << 28
+"""Of a detector that is believed."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -60,6 +63,10 @@ class Geometry:
             if not ok or any(isinstance(v, bool) or not isinstance(v, int) or not least <= v < 1 << 20 for v in value):
                 raise BadSettings(f"the device says {name}={value!r}, expected two whole numbers from {least}")
             object.__setattr__(self, name, (int(value[0]), int(value[1])))
+        if self.image_size[0] * self.image_size[1] > MOST_PIXELS:
+            raise BadSettings(
+                f"the device says image_size={self.image_size}, expected a detector of at most {MOST_PIXELS} pixels"
+            )
         if self.subimage_arrangement not in ("vertical", "horizontal"):
             raise BadSettings(
                 f"the device says subimage_arrangement={self.subimage_arrangement!r}, expected vertical or horizontal"

@@ -15,6 +15,9 @@ import torch
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, UnknownName, closest
 from torchspectral.settings import Settings, setting
 
+STRONGEST = 1e100
+"""Largest regularisation: its square is a number."""
+
 Choice = Literal["gcv", "l-curve", "cv"]
 
 
@@ -116,8 +119,8 @@ class Tsvd(Linear):
 
     def __init__(self, matrix: torch.Tensor, ratio: float) -> None:
         super().__init__(matrix)
-        kept = int(ratio * min(self.matrix.shape))
-        if not 0 < ratio <= 1 or kept < 1:
+        kept = int(ratio * min(self.matrix.shape)) if 0 < ratio <= 1 else 0
+        if kept < 1:
             raise BadSettings(
                 f"got ratio={ratio:g} of {min(self.matrix.shape)} singular values, expected up to 1 and at least one kept"
             )
@@ -151,6 +154,8 @@ class NonNegative(Solver):
 
     def __init__(self, matrix: torch.Tensor, regularisation: float = 0.0, order: int = 0) -> None:
         super().__init__(matrix)
+        if regularisation:
+            _check_above_zero(regularisation)
         self.gram = self.matrix.T @ self.matrix + regularisation**2 * roughness(self.matrix, order)
 
     def solve(self, y: torch.Tensor) -> torch.Tensor:
@@ -231,8 +236,8 @@ class LorisVerhoeven(Solver):
 
     def __init__(self, matrix: torch.Tensor, regularisation: float, settings: LorisVerhoevenSettings) -> None:
         super().__init__(matrix)
-        if not 0 <= regularisation < math.inf:
-            raise BadSettings(f"got regularisation={regularisation:g}, expected from 0")
+        if not 0 <= regularisation <= STRONGEST:
+            raise BadSettings(f"got regularisation={regularisation:g}, expected from 0 to {STRONGEST:g}")
         self.settings, self.regularisation = settings, regularisation
         count = self.matrix.shape[1]
         _, s, vh = torch.linalg.svd(self.matrix, full_matrices=False)
@@ -452,8 +457,10 @@ def roughness(like: torch.Tensor, order: int) -> torch.Tensor:
 
 
 def _check_above_zero(regularisation: float) -> None:
-    if not 0 < regularisation < math.inf:
-        raise BadSettings(f"got regularisation={regularisation:g}, expected above 0 (pinv has none)")
+    if not 0 < regularisation <= STRONGEST:
+        raise BadSettings(
+            f"got regularisation={regularisation:g}, expected above 0 (pinv has none), up to {STRONGEST:g}"
+        )
 
 
 def check_matrix(matrix: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,8 @@ from torchspectral.result import Report, Result
 
 ROOM = "calibration"
 DEFAULT = "phillips-twomey"
+MOST_WAVELENGTHS = 8192
+"""Matrices of so many columns, squared, are made."""
 
 
 def reconstruct(
@@ -34,7 +36,7 @@ def reconstruct(
     instrument: Characterization | str | Path,
     *,
     method: str = DEFAULT,
-    wavelength: Sequence[float] | np.ndarray | None = None,
+    wavelength: Sequence[float] | np.ndarray | str | Path | None = None,
     response: Response = "relative",
     flagged: bool = False,
     lines: Acquisition | str | Path | None = None,
@@ -53,8 +55,8 @@ def reconstruct(
     instrument : Characterization, or path of a device file
     method : str
         "phillips-twomey", "ridge", "tsvd", "pinv", "loris-verhoeven", "idct"; see ``methods("calibration")``.
-    wavelength : array_like, optional
-        Of the spectra [nm]; by default what the instrument tells apart over the range of its characterisation.
+    wavelength : array_like, str or path, optional
+        Of the spectra [nm], as numbers, FIRST:LAST:COUNT or a file of them; by default what the instrument tells apart over the range of its characterisation.
     response : {"relative", "absolute"}
         Whether the interferograms are divided by the instrument's flat response, or raw; see `forward_matrix`.
     flagged : bool
@@ -107,13 +109,17 @@ def reconstruct(
         notes.append(
             f"{left_out} of {known.count} interferometers were left out: flagged in the device or bad in the scene"
         )
-    state = device_state(known, wavelength, response, bands, rows)
+    asked = read_wavelengths(wavelength) if isinstance(wavelength, str | Path) else wavelength
+    state = device_state(known, asked, response, bands, rows)
     if lines is not None:
         state |= _by_lines(made, lines, state, rows, bands, known, response)
 
     def tell(report: Report) -> None:
         report.notes += notes
-        report.options |= {"device": known.name, "response": response, "flagged": flagged}
+        report.options |= {"response": response, "flagged": flagged}
+        if isinstance(wavelength, str | Path):
+            report.options["wavelengths"] = str(wavelength)
+        report.figures["instrument"] = known.name
 
     return run(made, {"interferogram": cube}, out=out, options=chosen, state=state, progress=progress, tell=tell)
 
@@ -152,6 +158,10 @@ def device_state(
     import torch
 
     given = default_wavelengths(device) if wavelength is None else np.asarray(wavelength, dtype=np.float64).reshape(-1)
+    if given.size > MOST_WAVELENGTHS:
+        raise BadInput(
+            f"got {given.size} wavelengths, expected at most {MOST_WAVELENGTHS}: the instrument tells far fewer apart"
+        )
     sigma = wavenumbers_of(given)
     _check_range(device, sigma)
     used = device.rows(np.arange(device.count) if bands is None else bands)
@@ -245,7 +255,7 @@ def read_wavelengths(text: str | Path) -> np.ndarray:
             first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
         except ValueError:
             first, last, count = 0.0, 0.0, 0
-        if not 0 < first < last < 1e6 or not 2 <= count <= 100_000:
+        if not 0 < first < last < 1e6 or not 2 <= count <= MOST_WAVELENGTHS:
             raise BadSettings(
                 f"cannot read wavelengths {text!r}: expected FIRST:LAST:COUNT in nm, such as 400:1000:200"
             )
