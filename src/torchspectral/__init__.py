@@ -47,6 +47,7 @@ _PUBLIC = {
     "superres": "torchspectral.superresolution.base:superres",
     "classify": "torchspectral.classification.base:classify",
     "train": "torchspectral.learn.train:train",
+    "diagnose": "torchspectral.diagnosis.base:diagnose",
     "coregister": "torchspectral.geo:coregister",
     "resample": "torchspectral.spectra:resample",
 }

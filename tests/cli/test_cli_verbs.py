@@ -86,6 +86,8 @@ def _samples(folder: Path) -> None:
         torch.save({"a.weight": torch.zeros(2, 2)}, folder / made) if made.endswith("pth") else None
     moved = ts.open(folder / "scene.tif")
     ts.save(moved, folder / "reference.tif")
+    embedded = ts.make_layers(moved.values[:6] * 2, [f"e{n}" for n in range(6)])
+    ts.save(embedded.assign_coords({c: moved[c] for c in ("y", "x", "spatial_ref")}), folder / "embeddings.tif")
     _instrument(folder)
 
 

@@ -36,6 +36,7 @@ VERBS = {
     "bench": "bench",
     "methods": "methods",
     "weights": "weights",
+    "diagnose": "diagnose",
     "demo": "demo",
 }
 USER_ERROR, BUG, STOPPED = 2, 1, 130

@@ -81,6 +81,11 @@ def train_network(
         best = start.get("best") if start else None
         module = TrainingModule(recipe, network, store, seed=seed, start=start, stop=s.steps)
         keeper = Keeper(run, best, progress)
+        watchers: list[pl.Callback] = []
+        if s.monitor_every:
+            from torchspectral.learn.monitor import run_monitor
+
+            watchers.append(run_monitor(recipe, store, run))
         trainer = pl.Trainer(
             max_steps=s.steps - module.first,
             max_epochs=-1,
@@ -89,7 +94,7 @@ def train_network(
             strategy="auto" if devices == 1 else "ddp_spawn",
             precision=PRECISION.get(s.precision, s.precision),
             gradient_clip_val=s.clip or None,
-            callbacks=[keeper],
+            callbacks=[*watchers, keeper],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -145,7 +145,8 @@ def store_key(recipe: Recipe, scenes: Sequence[OpenedScene], seed: int) -> str:
     s = recipe.settings
     loop_only = {
         "steps", "batch", "learning_rate", "decay", "weight_decay", "clip", "precision", "flips", "jitter",
-        "spectral_jitter", "validate_every", "checkpoint_every", "loader_workers", "cache",
+        "spectral_jitter", "validate_every", "checkpoint_every", "loader_workers", "cache", "monitor_every",
+        "monitor_samples",
     }  # fmt: skip
     facts = {
         "recipe": f"{recipe.room}/{recipe.method}",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from torchspectral.errors import BandMismatch
+from torchspectral.errors import BadSettings, BandMismatch
 from torchspectral.settings import Settings, setting
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ class TrainingSettings(Settings):
     validate_every: int = setting(100, "steps between validations", ge=1)
     checkpoint_every: int = setting(200, "steps between checkpoints", ge=1)
     loader_workers: int = setting(0, "processes that read patches", ge=0)
+    monitor_every: int = setting(
+        0, "passes over the training patches between looks at the embeddings; 0: not monitored", ge=0
+    )
+    monitor_samples: int = setting(1000, "held-out patches whose embeddings are looked at", ge=10, le=2000)
     cache: int = setting(256, "patches are kept in memory where all of them are at most this", unit="MiB", ge=0)
 
 
@@ -152,6 +156,30 @@ class Recipe(ABC):
     def validate(self, model: torch.nn.Module, batch: Batch) -> dict[str, float]:
         """Figures of one batch of validation patches, without gradient; averaged over the patches."""
         return {"loss": float(self.loss(model, batch))}
+
+    def embed(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Embeddings (n, d) of a batch, without gradient, for `monitor_every`.
+
+        By default what ``forward_features`` of the network, or of its ``backbone``, makes of the lead role.
+
+        Raises
+        ------
+        BadSettings
+            The network has no embeddings.
+        """
+        places = (model, getattr(model, "backbone", None))
+        encoder: Any = next((m for m in places if hasattr(m, "forward_features")), None)
+        if encoder is None:
+            raise BadSettings(f"the network of {self.method} has no embeddings to monitor: leave monitor_every at 0")
+        found: torch.Tensor = encoder.forward_features(batch[self.lead])
+        return found
+
+    def references(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """What the embeddings of a batch are held against: ``labels`` (n,) of whole numbers, ``input`` (n, d).
+
+        By default the mean spectrum of each patch of the lead role.
+        """
+        return {"input": batch[self.lead].mean((-2, -1))}
 
     def optimiser(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
         """The paper's optimiser; Adam by default."""

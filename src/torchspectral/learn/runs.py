@@ -1,7 +1,7 @@
 """Run folders: everything about one training in one place.
 
 ``run.yaml`` (enough to repeat it), ``curves.csv`` and ``curves.png``, ``checkpoints/last.pt`` and ``best.pt``,
-``metrics.json``, and, once finished, ``weights.safetensors`` with its card ``weights.yaml``.
+``representation.csv`` and ``.npz`` where the embeddings were monitored, ``metrics.json``, and, once finished, ``weights.safetensors`` with its card ``weights.yaml``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torchspectral.weights import WeightsCard, save
 from torchspectral.weights.store import RUN_WEIGHTS
 
 LAST, BEST = "last", "best"
+CURVES, MONITORED, KEPT = "curves.csv", "representation.csv", "representation.npz"
 
 
 class Run:
@@ -91,7 +92,9 @@ class Run:
     def _clear(self) -> None:
         import shutil
 
-        for name in ("run.yaml", "curves.csv", "curves.png", "metrics.json", RUN_WEIGHTS, "weights.yaml"):
+        for name in (
+            "run.yaml", CURVES, "curves.png", MONITORED, KEPT, "metrics.json", RUN_WEIGHTS, "weights.yaml"
+        ):  # fmt: skip
             (self.path / name).unlink(missing_ok=True)
         for name in ("checkpoints", "patches.zarr"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -192,9 +195,9 @@ class Run:
             raise BadWeights(f"{path} is no checkpoint of a run: begin the run again with overwrite")
         return content
 
-    def add_row(self, row: Mapping[str, Any]) -> None:
-        """Append a row to ``curves.csv``; the columns are those of the first row."""
-        file = self.path / "curves.csv"
+    def add_row(self, row: Mapping[str, Any], table: str = CURVES) -> None:
+        """Append a row to ``curves.csv``, or to another table; the columns are those of the first row."""
+        file = self.path / table
         names = list(row)
         new = not file.is_file()
         if not new:
@@ -206,9 +209,9 @@ class Run:
                 writer.writeheader()
             writer.writerow({k: repr(v) if isinstance(v, float) else v for k, v in row.items()})
 
-    def rows(self) -> list[dict[str, float]]:
-        """Rows of ``curves.csv``."""
-        file = self.path / "curves.csv"
+    def rows(self, table: str = CURVES) -> list[dict[str, float]]:
+        """Rows of ``curves.csv``, or of another table."""
+        file = self.path / table
         if not file.is_file():
             return []
         with file.open(encoding="utf-8", newline="") as handle:
@@ -216,10 +219,11 @@ class Run:
 
     def cut_rows(self, step: int) -> None:
         """Drop the rows after a step: they were made after the checkpoint that is resumed from."""
-        kept = [row for row in self.rows() if row["step"] <= step]
-        (self.path / "curves.csv").unlink(missing_ok=True)
-        for row in kept:
-            self.add_row({k: int(v) if k == "step" else v for k, v in row.items()})
+        for table in (CURVES, MONITORED):
+            kept = [row for row in self.rows(table) if row["step"] <= step]
+            (self.path / table).unlink(missing_ok=True)
+            for row in kept:
+                self.add_row({k: int(v) if k == "step" else v for k, v in row.items()}, table)
 
     def plot(self) -> None:
         """Draw ``curves.png`` from ``curves.csv``; skipped with a log line where matplotlib is absent."""

@@ -276,7 +276,7 @@ def resume_command(command: str) -> str:
 
 def _same_settings(run: Run, recipe: Recipe, epochs: int | None) -> None:
     """Hold the settings against those that the run was begun with, but for what cannot matter and a longer run."""
-    free = {"checkpoint_every", "loader_workers", "cache"}
+    free = {"checkpoint_every", "loader_workers", "cache", "monitor_every", "monitor_samples"}
     if recipe.settings.decay == "constant":
         free.add("steps")
     before = {k: v for k, v in (run.facts().get("settings") or {}).items() if k not in free}

@@ -30,6 +30,9 @@ _PUBLIC = {
     "self_cluster": "collapse",
     "knn_probe": "probes",
     "linear_probe": "probes",
+    "summary": "overview",
+    "label_summary": "overview",
+    "alarms": "overview",
 }
 
 __all__ = sorted(_PUBLIC)
