@@ -35,6 +35,11 @@ class Geometry:
     mask: torch.Tensor | None = None
 
 
+def lean(x: torch.Tensor) -> bool:
+    """Whether results may be written in place: no gradients, and no mixed precision that changes types on the way."""
+    return not (torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type))
+
+
 def _heads(x: torch.Tensor, heads: int) -> torch.Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
 
@@ -103,7 +108,7 @@ class LowDimPool(nn.Module):
     With ``skip_pool`` token 0 takes the place of the pooled one.
     """
 
-    ROWS = 512  # tokens at a time without gradients: the normalised ones then stay in the cache
+    ROWS = 1024  # tokens at a time without gradients: the normalised ones then stay in the cache
 
     def __init__(
         self,
@@ -161,7 +166,7 @@ class LowDimPool(nn.Module):
             return self.channel_linear(x), self.spatial_linear(x)
         weight = torch.cat([self.channel_linear.weight, self.spatial_linear.weight])
         bias = torch.cat([self.channel_linear.bias, self.spatial_linear.bias])
-        if torch.is_grad_enabled() or not x.is_cpu:
+        if not lean(x) or not x.is_cpu:
             both = functional.linear(norm(x), weight, bias)
         else:
             tokens = x.flatten(0, 2)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from timm.layers import DropPath, LayerScale, Mlp
 from torch import nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from torchspectral.backbones.less_vit.attention import (
@@ -14,6 +15,7 @@ from torchspectral.backbones.less_vit.attention import (
     FullAttention,
     Geometry,
     LowRankAttention,
+    lean,
 )
 
 Operator = Literal["low_rank", "additive", "full"]
@@ -51,7 +53,7 @@ class LessBlock(nn.Module):
     arXiv 2503.12843 (2025), section 3; arXiv 2605.18541.
     """
 
-    ROWS = 208  # tokens whose 4 D wide activations stay in the cache of a core
+    ROWS = 1024  # tokens whose 4 D wide activations are in memory at a time without gradients
 
     def __init__(
         self,
@@ -103,7 +105,7 @@ class LessBlock(nn.Module):
             ``x`` is not needed any more: without gradients the result may take its place.
         """
         geometry = Geometry() if geometry is None else geometry
-        in_place = not (torch.is_grad_enabled() or self.training or self.plain)
+        in_place = lean(x) and not (self.training or self.plain)
         if not in_place:
             x = x + self.drop_path(self.ls1(self.attn(x, self.norm1, geometry)))
             return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
@@ -112,15 +114,23 @@ class LessBlock(nn.Module):
             self.attn.add_to(x, self.norm1, geometry, getattr(self.ls1, "gamma", None))
         else:
             x += self.ls1(self.attn(x, self.norm1, geometry))
-        tokens = x.view(-1, x.shape[-1])
-        for part in tokens.split(self.ROWS if x.is_cpu else 65536):
-            part += self.ls2(self.mlp(self.norm2(part)))
+        self._add_mlp(x.view(-1, x.shape[-1]))
         return x
+
+    def _add_mlp(self, tokens: torch.Tensor) -> None:
+        """Norm and MLP, added to tokens (m, D) in place, some tokens at a time; without gradients."""
+        first, last = self.mlp.fc1, self.mlp.fc2
+        gamma = getattr(self.ls2, "gamma", None)
+        weight, bias = (last.weight, last.bias) if gamma is None else (last.weight * gamma[:, None], last.bias * gamma)
+        for part in tokens.split(self.ROWS if tokens.is_cpu else 65536):
+            wide = functional.gelu(torch.addmm(first.bias, self.norm2(part), first.weight.T))  # type: ignore[arg-type]
+            part += bias
+            part.addmm_(wide, weight.T)
 
 
 def make_blocks(depth: int, *, drop_path: float = 0.0, **settings: Any) -> nn.ModuleList:
     """Blocks whose stochastic depth grows from 0 to ``drop_path``."""
-    rates = torch.linspace(0, drop_path, depth).tolist() if depth > 1 else [drop_path] * depth
+    rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
     return nn.ModuleList(LessBlock(drop_path=rate, **settings) for rate in rates)
 
 

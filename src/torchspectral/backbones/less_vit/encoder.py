@@ -21,9 +21,11 @@ from torchspectral.backbones.less_vit.embedding import (
 )
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, TooLarge
 
-# Older files miss one level of the attention's names.
-_OLD = r"(blocks\.\d+)\.(low_dim_pool|channel_norm|spatial_norm)\."
-_OLD_BRANCH = r"(blocks\.\d+)\.attn\.(channel_branch|spatial_branch|proj)\."
+OLD_KEYS = {
+    r"(blocks\.\d+)\.attn\.(channel_branch|spatial_branch|proj)\.": r"\1.attn.attn.\2.",
+    r"(blocks\.\d+)\.(low_dim_pool|channel_norm|spatial_norm)\.": r"\1.attn.\2.",
+}
+"""Of older files, which miss one level of the attention's names."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class LessViT(Backbone):
 
     key_map: ClassVar[KeyMap] = KeyMap(
         prefixes=("encoder.", "module.", "model.", "backbone."),
-        renames={_OLD_BRANCH: r"\1.attn.attn.\2.", _OLD: r"\1.attn.\2."},
+        renames=OLD_KEYS,
         optional=(r".*periods_(hw|c)", r"radar_patch_embed\..*"),
     )
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from torchspectral.backbones.base import LEAST_MATCH, KeyMap, Match, load_matched
 from torchspectral.backbones.less_vit.block import Operator
 from torchspectral.backbones.less_vit.decoder import HyperDecoder
 from torchspectral.backbones.less_vit.embedding import ENMAP_RANGE
-from torchspectral.backbones.less_vit.encoder import Kept, LessViT
+from torchspectral.backbones.less_vit.encoder import OLD_KEYS, Kept, LessViT
 from torchspectral.backbones.less_vit.masking import channels_to_keep, draw_masks, places_to_keep, sample_channels
 from torchspectral.backbones.less_vit.reconstruction import (
     image_of_patches,
@@ -19,6 +21,12 @@ from torchspectral.backbones.less_vit.reconstruction import (
     standardise_patches,
 )
 from torchspectral.errors import BadInput, BadSettings
+
+KEY_MAP = KeyMap(
+    prefixes=("module.", "model."),
+    renames=OLD_KEYS,
+    optional=(r".*periods_(hw|c)", r".*radar_(patch_embed|pred)\..*"),
+)
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,16 @@ mlp_ratio, drop, attn_drop, drop_path, eps, max_tokens
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations of all blocks in the backward pass."""
         self.encoder.recompute = self.decoder.recompute = enable
+
+    def load_matched(self, state: Mapping[str, Any], *, least: float = LEAST_MATCH, where: str = "state") -> Match:
+        """Fill encoder and decoder from tensors under published names, older ones included.
+
+        Raises
+        ------
+        BadWeights
+            Less than `least` of the keys match; the message lists those that do not.
+        """
+        return load_matched(self, KEY_MAP, state, least=least, where=where)
 
     def forward(
         self,

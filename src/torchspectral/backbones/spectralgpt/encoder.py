@@ -103,7 +103,7 @@ class SpectralGPT(Backbone):
             self.pos_embed_temporal = _table(self.groups, embed_dim)
         else:
             self.pos_embed = _table(self.groups * self.side**2, embed_dim)
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, mlp_ratio, qkv_bias=qkv_bias, drop=drop, attn_drop=attn_drop, drop_path=rate)
             for rate in rates
