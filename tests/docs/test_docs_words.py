@@ -126,6 +126,10 @@ def settings_of(verb: str, values: dict[str, Any]) -> set[str]:
         from torchspectral.unmixing.protocol import UnmixingSetSettings
 
         return set(UnmixingSetSettings.model_fields)
+    if verb == "bench unmix":
+        from torchspectral.bench.unmixing import UnmixBenchSettings
+
+        return set(UnmixBenchSettings.model_fields)
     if verb == "degrade":
         from torchspectral.restoration.protocol import DegradeSettings
 
