@@ -78,29 +78,35 @@ def test_thirty_steps_on_one_patch_halve_the_error():
     torch.manual_seed(1)
     clean = torch.from_numpy(mixed_scene(16, 32, 32, snr=None, seed=2).values)[None, None]
     noisy = clean + 50 / 255 * torch.randn_like(clean)
-    network = ts.create_model("man-s", channels=4).train()
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    network = ts.create_model("man-s", channels=2).train()
+    optimiser = torch.optim.Adam(network.parameters(), lr=2e-2)
+    before = (noisy - clean).square().mean()
     for _ in range(30):
         loss = (network(noisy) - clean).square().mean()
+        if loss < 0.5 * before:
+            break
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert float(loss) < 0.5 * float((noisy - clean).square().mean())
+    assert loss < 0.5 * before
 
 
-@pytest.mark.parametrize(("name", "values"), [("man-s", {}), ("man-v1-s", {"version": "v1", "pooling": "scene"})])
-def test_tiles_give_what_the_scene_gives(name, values):
-    state, cube = dict(small(name).state_dict()), scene(5, 150, 133)
+@pytest.mark.parametrize(
+    ("name", "values", "size"),
+    [("man-s", {}, (104, 96)), ("man-v1-s", {"version": "v1", "pooling": "scene"}, (128, 21))],
+)
+def test_tiles_give_what_the_scene_gives(name, values, size):
+    state, cube = dict(small(name).state_dict()), scene(3, *size)
     method = MAN(MANSettings.make(values))
-    whole = ts.run(method, {"cube": cube}, state=state, options=ts.RunOptions(tile=(152, 152)))["cube"].values
-    tiled = ts.run(method, {"cube": cube}, state=state, options=ts.RunOptions(tile=(48, 48)))["cube"].values
+    whole = ts.run(method, {"cube": cube}, state=state, options=ts.RunOptions(tile=(128, 128)))["cube"].values
+    tiled = ts.run(method, {"cube": cube}, state=state, options=ts.RunOptions(tile=(24, 32)))["cube"].values
     body = float((whole - cube.values).std())
     assert np.abs(whole - tiled).max() < 1e-4 * body + 1e-6
 
 
 def test_a_small_budget_changes_nothing():
-    network = ts.create_model("man-s", channels=4).eval()
-    state, cube = dict(network.state_dict()), scene(40, 72, 80)
+    network = ts.create_model("man-s", channels=2).eval()
+    state, cube = dict(network.state_dict()), scene(60, 40, 41)
     found = [
         ts.run(MAN(MANSettings.make(budget=budget)), {"cube": cube}, state=state)["cube"].values
         for budget in (50, 4000)

@@ -29,7 +29,7 @@ from torchspectral.ops.block_matching import match_patches
 from torchspectral.ops.collaborative import collaborative_filter
 from torchspectral.ops.gram import covariance
 from torchspectral.restoration.robust import LEAST_SHARE, outlier_share, robust_rounds
-from torchspectral.restoration.subspace import eigen_state, is_flat, neighbour_sums
+from torchspectral.restoration.subspace import at_most, eigen_state, is_flat, neighbour_sums
 from torchspectral.settings import Settings, setting
 
 
@@ -101,7 +101,14 @@ class FastEigen(Method):
         self.patch = int(self.settings.patch)
 
     def prepare(self, info: SceneInfo) -> None:
-        """Patches no larger than the scene."""
+        """Patches no larger than the scene.
+
+        Raises
+        ------
+        BadInput
+            More components are asked for than there are bands.
+        """
+        at_most("rank", self.settings.rank, len(info.wavelength))
         self.patch = max(1, min(self.settings.patch, *info.shape))
 
     @property

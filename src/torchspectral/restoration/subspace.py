@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from torchspectral.engine.method import Tile
+from torchspectral.errors import BadInput
 from torchspectral.ops.gram import eigh_descending, gram_sums
 from torchspectral.ops.noise import regression_noise
 
@@ -21,6 +22,17 @@ TRACY_WIDOM = -1.2686
 """Median of the Tracy-Widom law for real values."""
 FLOOR = 1e-12
 """Variance, relative to the largest, below which a band is constant."""
+
+
+def at_most(name: str, wanted: int | None, bands: int) -> None:
+    """Refuse more components than there are bands.
+
+    Raises
+    ------
+    BadInput
+    """
+    if wanted is not None and wanted > bands:
+        raise BadInput(f"got {name}={wanted} for {bands} bands, expected at most as many")
 
 
 def is_flat(mean: torch.Tensor, covariance: torch.Tensor) -> bool:

@@ -23,6 +23,7 @@ from torchspectral.engine.method import (
     State,
     Tile,
 )
+from torchspectral.errors import BadSettings
 from torchspectral.ops.gram import add_sums, eigh_descending, gram_sums
 from torchspectral.restoration.classical.hyde.adaptive_median import adaptive_median
 from torchspectral.restoration.classical.hyde.eigen_denoisers import EigenDenoiser, EigenDenoiserSettings
@@ -81,6 +82,8 @@ class L1HyMixDe(Method):
 
     def __init__(self, settings: AnySettings | None = None) -> None:
         super().__init__(settings)
+        if self.settings.window % 2 == 0:
+            raise BadSettings(f"got window={self.settings.window}, expected an odd number of pixels")
         self.denoiser = EigenDenoiser(self.settings)
         self.multiple = self.denoiser.multiple
         self.halo = max(self.denoiser.halo, -(-(self.settings.window // 2) // self.multiple) * self.multiple)

@@ -11,6 +11,7 @@ from torchspectral.engine.method import AnySettings, Input, Method, Output, Roun
 from torchspectral.ops.gram import eigh_descending
 from torchspectral.ops.total_variation import tv_denoise
 from torchspectral.restoration.classical.hyde.units import Units, project, units_of, unproject
+from torchspectral.restoration.subspace import at_most
 from torchspectral.settings import Settings, setting
 
 
@@ -84,6 +85,7 @@ class Otvca(Method):
             yield state, state["rounds"] / self.settings.iterations
 
     def _start(self, source: Source) -> State:
+        at_most("features", self.settings.features, len(source.info.wavelength))
         units = units_of(source)
         low, high = source.reduce(_extremes, lambda a, b: (torch.minimum(a[0], b[0]), torch.maximum(a[1], b[1])))
         live, spread = units.live, high.double() - low.double()

@@ -18,6 +18,7 @@ from torchspectral.restoration.classical.tiled_wavelets import (
     soft,
     threshold_grid,
 )
+from torchspectral.restoration.subspace import at_most
 from torchspectral.settings import Settings, setting
 
 
@@ -73,6 +74,7 @@ class Wsrrr(Method):
 
     def fit(self, source: Source, seed: int, state: State | None) -> Iterator[Round]:
         """Noise, subspace, and rounds of one pass each."""
+        at_most("rank", self.settings.rank, len(source.info.wavelength))
         if state is None or "thresholds" not in state:
             units = units_of(source, noise=finest_noise(source, self.settings.moments))
             # Outliers are not in the median of the details: they would pass for components.
