@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from torchspectral.backbones.standardise import standardise
 from torchspectral.errors import BadInput, BadWeights, BandMismatch, MissingMetadata
 from torchspectral.log import get_logger
 
@@ -187,13 +188,44 @@ class Backbone(nn.Module):
     dim: int
     map_dims: tuple[int, ...]
 
+    def prepare(
+        self,
+        x: torch.Tensor,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        valid: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Scene values, in the unit of the statistics, as the network sees them: standardised, nodata at the mean.
+
+        Parameters
+        ----------
+        x : Tensor (n, bands, y, x)
+            NaN where nodata.
+        mean, std : sequence of float
+            Of the weights card, one a band.
+        valid : Tensor of bool, broadcast to x, optional
+            False where nodata.
+
+        Raises
+        ------
+        MissingMetadata
+            There are no statistics.
+        BandMismatch, BadInput
+        """
+        if mean is None or std is None:
+            raise MissingMetadata(
+                f"{type(self).__name__} sees standardised values and the weights card has no statistics: write mean and "
+                "std, one a band, into the card"
+            )
+        return standardise(x, mean, std, valid)
+
     def forward_features(self, x: torch.Tensor, wavelengths: torch.Tensor | None = None) -> torch.Tensor:
         """One feature vector an image.
 
         Parameters
         ----------
         x : Tensor (n, bands, y, x)
-            Standardised with the statistics of the weights card.
+            As `prepare` returns it.
         wavelengths : Tensor (bands,), optional
             Band centres [nm]; only where ``bands.needs_wavelengths``.
 
@@ -246,7 +278,7 @@ class Backbone(nn.Module):
         Raises
         ------
         BadWeights
-            Fewer keys match; the message lists those that do not.
+            Fewer keys match; the log lists those that do not, the message the first of them.
         UnsafeInput
             The file wants to run code.
         """
@@ -272,26 +304,28 @@ def load_matched(
     Raises
     ------
     BadWeights
-        Fewer than `least` of the keys match, or a key that is not optional has another shape.
+        Fewer than `least` of the keys match, or a key that is not optional has another shape; the message has the first
+        of each kind, the log all of them.
     """
     match = key_map.match(state, network.state_dict())
     name = type(network).__name__
     wrong = [text for text in match.shapes if not key_map.is_optional(text.split(" ", 1)[0])]
     if match.share < least or wrong:
-        raise BadWeights(f"{where}: {describe(match, name)}: it is a file of another model or size")
+        get_logger("backbones").warning("%s: %s", where, describe(match, name))
+        raise BadWeights(f"{where}: {describe(match, name, 3)}: it is a file of another model or size")
     network.load_state_dict(match.state, strict=False)
     if match.absent or match.shapes:
         get_logger("backbones").warning("%s: %s", where, describe(match, name))
     return match
 
 
-def describe(match: Match, name: str, most: int = 40) -> str:
-    """A match in words, with the keys that do not fit."""
+def describe(match: Match, name: str, most: int | None = None) -> str:
+    """A match in words, with the keys that do not fit, or the first `most` of each kind."""
     words = [f"{match.share:.0%} of the keys of {name} match"]
     for title, keys in (("absent", match.absent), ("of another shape", match.shapes), ("not used", match.unused)):
         if keys:
-            more = f" and {len(keys) - most} more" if len(keys) > most else ""
-            words.append(f"{len(keys)} {title}: {', '.join(keys[:most])}{more}")
+            more = ", .." if most is not None and len(keys) > most else ""
+            words.append(f"{len(keys)} {title} ({', '.join(keys[:most])}{more})")
     return "; ".join(words)
 
 

@@ -91,7 +91,7 @@ def masked(case: Case, state: dict[str, list]) -> dict[str, Any]:
         )
     )  # fmt: skip
     made = network(x, noise)
-    normalised = "norm_pix False" not in str(case.constructor)
+    normalised = not re.search(r"norm_pix\w*[ =]*False", str(case.constructor))
     loss = masked_error(made.predicted, made.target, normalised=normalised)
     return {"latent": made.latent, "pred": made.predicted, "idx_mask": made.masked, "loss": loss.reshape(1)}
 

@@ -10,7 +10,7 @@ import torch
 
 from torchspectral.backbones.base import Backbone, KeyMap, check_image
 from torchspectral.backbones.checkpointing import run_stages
-from torchspectral.backbones.softcon.bands import Modality, softcon_bands
+from torchspectral.backbones.softcon.bands import Modality, in_steps, softcon_bands
 from torchspectral.backbones.softcon.vision import FirstLayer, inflate
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -40,12 +40,23 @@ class SoftConResNet50(Backbone):
 
     def __init__(self, modality: Modality = "sentinel-2") -> None:
         super().__init__()
-        self.bands = softcon_bands(modality)
+        self.bands, self.modality = softcon_bands(modality), modality
         made = timm.create_model("resnet50", pretrained=False, in_chans=self.bands.count, num_classes=0)
         for name in ("conv1", "bn1", "act1", "maxpool", *STAGES):
             setattr(self, name, getattr(made, name))
         self.dim, self.map_dims, self.stride = 2048, (256, 512, 1024, 2048), 32
         self._checkpointing = False
+
+    def prepare(
+        self,
+        x: torch.Tensor,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        valid: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Two standard deviations about the mean as 0..1, in 256 steps; see `bands.in_steps`."""
+        seen = x if valid is None else torch.where(valid, x, torch.nan)
+        return in_steps(seen, mean, std, self.modality)
 
     def forward(self, x: torch.Tensor, wavelengths: torch.Tensor | None = None) -> torch.Tensor:
         """Mean of the last map, (n, 2048)."""

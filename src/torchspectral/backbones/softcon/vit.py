@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from torchspectral.backbones.base import Backbone, KeyMap, check_image
 from torchspectral.backbones.checkpointing import stage_index
-from torchspectral.backbones.softcon.bands import Modality, softcon_bands
+from torchspectral.backbones.softcon.bands import Modality, in_steps, softcon_bands
 from torchspectral.backbones.softcon.vision import FirstLayer, inflate
 from torchspectral.errors import BadSettings
 from torchspectral.log import get_logger
@@ -65,7 +65,7 @@ class SoftConViT(Backbone):
             raise BadSettings(f"image_size={image_size}, expected a multiple of {PATCH}")
         if dim % heads:
             raise BadSettings(f"dim={dim} is no multiple of heads={heads}")
-        self.bands = softcon_bands(modality)
+        self.bands, self.modality = softcon_bands(modality), modality
         made: Any = VisionTransformer(
             img_size=image_size, patch_size=PATCH, in_chans=self.bands.count or 0, num_classes=0, embed_dim=dim,
             depth=depth, num_heads=heads, init_values=layer_scale,
@@ -77,6 +77,17 @@ class SoftConViT(Backbone):
         self.mask_token = nn.Parameter(torch.zeros(1, dim))
         self.dim, self.map_dims, self.stride, self.depth = dim, (dim,), PATCH, depth
         self._checkpointing = False
+
+    def prepare(
+        self,
+        x: torch.Tensor,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        valid: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Two standard deviations about the mean as 0..1, in 256 steps; see `bands.in_steps`."""
+        seen = x if valid is None else torch.where(valid, x, torch.nan)
+        return in_steps(seen, mean, std, self.modality)
 
     def forward(
         self, x: torch.Tensor, wavelengths: torch.Tensor | None = None, masks: torch.Tensor | None = None
