@@ -103,7 +103,7 @@ def _instrument(folder: Path) -> None:
 # Each has a test of its own.
 SLOW_EXAMPLES = {
     "demo", "train", "weights add", "calibrate interferometer", "calibrate gain", "calibrate reflectance",
-    "bench superres",
+    "bench superres", "bench unmix",
 }  # fmt: skip
 
 
