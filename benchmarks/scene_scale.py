@@ -63,12 +63,13 @@ def generate(path: Path, gigabytes: float, bands: int, cols: int, dtype: str, in
     wavelength = np.linspace(420, 2450, bands)
     pure = 0.1 + 0.6 * np.abs(np.sin(np.outer(rng.random(6) + 0.3, wavelength / 300))).astype(np.float32)
     raw = RawArray.create(path.with_suffix(".raw"), (bands, rows, cols), dtype, interleave)
-    noise = rng.normal(0, 0.004, (bands, 64, cols)).astype(np.float32)
     for row in range(0, rows, 64):
         n = min(64, rows - row)
         y, x = np.mgrid[row : row + n, 0:cols].astype(np.float32)
         shares = np.stack([1.1 + np.sin(y / (40 + 31 * k) + k) * np.cos(x / (30 + 23 * k)) for k in range(6)]) ** 4
-        block = np.tensordot(pure.T, shares / shares.sum(0), 1).astype(np.float32) + np.roll(noise, row // 7, 2)[:, :n]
+        # Fresh noise in each strip: repeated noise would look like signal to methods that find their own rank.
+        noise = rng.standard_normal((bands, n, cols), dtype=np.float32)
+        block = np.tensordot(pure.T, shares / shares.sum(0), 1).astype(np.float32) + np.float32(0.004) * noise
         block[:, :, : cols // 40] = np.nan
         if dtype == "int16":
             raw.write(row, 0, np.where(np.isfinite(block), np.rint(block * 10000), -32768).astype(np.int16))
