@@ -55,12 +55,12 @@ def test_preparation_needs_statistics() -> None:
     network = ts.create_model("spec-vit-t", dim=24, depth=1, heads=3, image_size=16)
     x = torch.rand(1, 80, 4, 4) * 3000
     with pytest.raises(MissingMetadata, match="mean and std"):
-        network.prepare(x)
-    assert torch.allclose(network.prepare(x, [1500.0] * 80, [500.0] * 80), (x - 1500) / 500, atol=1e-5)
+        network.as_input(x)
+    assert torch.allclose(network.as_input(x, [1500.0] * 80, [500.0] * 80), (x - 1500) / 500, atol=1e-5)
     softcon = ts.create_model("softcon-vit-s", dim=24, depth=1, heads=3, modality="sentinel-1")
     y, valid = torch.randn(1, 2, 3, 3) * 5 - 15, torch.ones(1, 1, 3, 3, dtype=torch.bool)
     valid[..., 0] = False
-    steps = softcon.prepare(y, valid=valid)
+    steps = softcon.as_input(y, valid=valid)
     assert (
         torch.equal(steps[..., 1:], in_steps(y, modality="sentinel-1")[..., 1:]) and (steps[..., 0] == 127 / 255).all()
     )

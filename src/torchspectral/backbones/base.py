@@ -188,7 +188,7 @@ class Backbone(nn.Module):
     dim: int
     map_dims: tuple[int, ...]
 
-    def prepare(
+    def as_input(
         self,
         x: torch.Tensor,
         mean: Sequence[float] | None = None,
@@ -225,7 +225,7 @@ class Backbone(nn.Module):
         Parameters
         ----------
         x : Tensor (n, bands, y, x)
-            As `prepare` returns it.
+            As `as_input` returns it.
         wavelengths : Tensor (bands,), optional
             Band centres [nm]; only where ``bands.needs_wavelengths``.
 

@@ -47,7 +47,7 @@ class SoftConResNet50(Backbone):
         self.dim, self.map_dims, self.stride = 2048, (256, 512, 1024, 2048), 32
         self._checkpointing = False
 
-    def prepare(
+    def as_input(
         self,
         x: torch.Tensor,
         mean: Sequence[float] | None = None,

@@ -78,7 +78,7 @@ class SoftConViT(Backbone):
         self.dim, self.map_dims, self.stride, self.depth = dim, (dim,), PATCH, depth
         self._checkpointing = False
 
-    def prepare(
+    def as_input(
         self,
         x: torch.Tensor,
         mean: Sequence[float] | None = None,
