@@ -73,6 +73,15 @@ def test_every_family_takes_a_step(method: str) -> None:
     assert set(figures) == {"loss", "psnr", "psnr_input", "sam"}
 
 
+def test_mp_hsir_by_its_plain_name_fits_the_bands() -> None:
+    made = recipe("mp-hsir", {"patch": 32})
+    made.prepare([cube()])
+    with torch.device("meta"):
+        state = made.build().state_dict()
+    assert state["patch_embed.proj.weight"].shape[:2] == (64, 6)
+    assert state["prompt1.text_prompt_learnable"].shape[1] == 7
+
+
 def test_values_are_scaled_scene_by_scene(tmp_path: Path) -> None:
     dark, light = cube(quantity="dn"), cube(seed=1, quantity="dn") * 2
     for name, one in (("dark", dark), ("light", light)):

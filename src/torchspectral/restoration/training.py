@@ -445,13 +445,13 @@ def _families() -> dict[str, type[RestorationRecipe]]:
             found[name] = HSDTPnPRecipe
         elif name.startswith("man-"):
             found[name] = MANRecipe
-        elif name.startswith("mp-hsir-"):
+        elif name.startswith("mp-hsir"):
             found[name] = MPHSIRRecipe
     return found
 
 
 def recipe(method: str, settings: Mapping[str, Any] | None = None) -> Recipe:
-    """Recipe of a network of this room: hsdt-m, man-s, mp-hsir-natural, ...
+    """Recipe of a network of this room: hsdt-m, man-s, mp-hsir-natural, ...; mp-hsir is that for remote sensing.
 
     Raises
     ------
