@@ -278,3 +278,12 @@ def test_a_frozen_random_backbone_with_a_conv_head_tells_three_spectra_apart() -
     with torch.no_grad():
         right = head.eval()(maps[8:]).argmax(1) == labels[8:, 0]
     assert right.float().mean() > 0.9
+
+
+def test_half_precision_goes_through_the_layers(adapter) -> None:
+    x = torch.randn(1, 80, 3, 3)
+    with torch.no_grad():
+        expected = adapter(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = adapter(x)
+    assert torch.allclose(mixed.float(), expected, atol=0.1)

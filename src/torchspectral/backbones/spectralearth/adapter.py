@@ -68,7 +68,7 @@ class SpectralAdapter(nn.Sequential):
         if self.training or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return False
         wanted = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
-        return not wanted and x.dtype == self[0].weight.dtype
+        return not wanted and x.dtype == self[0].weight.dtype and x.dtype in (torch.float32, torch.float64)
 
     def _folded(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Weight (outputs, kernel * inputs), inputs fastest, and bias (outputs, 1) of each block, normalisation in."""
