@@ -10,13 +10,19 @@ import numpy as np
 
 from torchspectral.diagnosis.embedded import Embedded
 from torchspectral.errors import BadInput, MissingDependency
+from torchspectral.metrics.representation.entropy import dse
 from torchspectral.metrics.representation.information import clusters_of, dsmi
-from torchspectral.metrics.representation.overview import alarms, label_summary, principal, summary
+from torchspectral.metrics.representation.overview import (
+    COLLAPSED_COSINE,
+    alarms,
+    label_summary,
+    principal,
+    summary,
+)
 from torchspectral.metrics.representation.probes import linear_probe
-from torchspectral.ops.diffusion import median_distance, squared_distances
 from torchspectral.settings import Settings, setting
 
-NARROW, WIDE = 0.02, 20.0
+NARROW, WIDE = 0.3, 6.0
 """Median distance over sigma outside of which the kernel sees one region, or as many as samples."""
 
 
@@ -75,7 +81,7 @@ def measure(found: Embedded, settings: Any, seed: int) -> Finding:
         before = summary(found.first, **options)
         numbers["dse_first"] = before["dse"]
         numbers["effective_rank_first"] = before["effective_rank"]
-    notes += _scale_guard(x, numbers, s.normalise)
+    notes += _scale_guard(x, numbers, s)
     if found.labels is not None:
         numbers |= _labels(found, s, options, notes)
     if found.spectra is not None:
@@ -89,21 +95,20 @@ def measure(found: Embedded, settings: Any, seed: int) -> Finding:
     )
 
 
-def _scale_guard(x: np.ndarray, numbers: dict[str, float], normalise: bool) -> list[str]:
-    """Warn of a kernel that is far from the distances."""
-    part = x[:: max(-(-len(x) // 1000), 1)]
-    if normalise:
-        length = np.sqrt((part * part).sum(1, keepdims=True))
-        part = part / np.where(length > 0, length, 1.0)
-    middle = median_distance(squared_distances(part))
-    numbers["median_distance"] = middle
-    ratio = middle / numbers["sigma"]
-    if NARROW <= ratio <= WIDE:
+def _scale_guard(x: np.ndarray, numbers: dict[str, float], s: Any) -> list[str]:
+    """Warn of a kernel that is far from the distances, and say what one of their size sees."""
+    relative = dse(x, sigma="median", t=s.t, normalise=s.normalise)
+    numbers["median_distance"] = relative.sigma
+    numbers["dse_median"] = relative.bits
+    ratio = relative.sigma / numbers["sigma"]
+    if NARROW <= ratio <= WIDE or numbers["self_cluster"] > COLLAPSED_COSINE:
         return []
-    what = "everything looks like one region" if ratio < NARROW else "every sample looks like a region of its own"
+    what = (
+        "nearly everything looks like one region" if ratio < NARROW else "every sample looks like a region of its own"
+    )
     return [
-        f"the median distance of two samples is {middle:.3g} and the kernel's sigma {numbers['sigma']:.3g}: "
-        f"{what} at this width, whatever was learnt; sigma=median sets it by the data"
+        f"the median distance of two samples is {relative.sigma:.3g} and the kernel's sigma {numbers['sigma']:.3g}: "
+        f"{what} at this width, whatever was learnt; with sigma=median the entropy is {relative.bits:.2f} bits"
     ]
 
 

@@ -18,8 +18,8 @@ def explain(numbers: Mapping[str, float]) -> list[str]:
     n = numbers
     told = [
         f"Entropy (DSE) {n['dse']:.2f} of at most {np.log2(n['samples']):.2f} bits: the {n['samples']:.0f} samples fall "
-        f"into about {regions(n['dse']):.0f} regions that the embeddings keep apart (sigma {n['sigma']:.3g}, t {n['t']:g}, "
-        f"{'rows of length 1' if n['normalised'] else 'raw rows'}). {_entropy_level(n)} It compares with other runs at "
+        f"into about {_count(regions(n['dse']))} that the embeddings keep apart (sigma {n['sigma']:.3g}, t {n['t']:g}, "
+        f"{'rows of length 1' if n['normalised'] else 'raw rows'}). {_entropy_level(n)}It compares with other runs at "
         "the same number of samples, sigma and t only."
     ]
     rank, most = n["effective_rank"], min(n["dimensions"], n["samples"] - 1)
@@ -53,10 +53,10 @@ def explain(numbers: Mapping[str, float]) -> list[str]:
             )
         )
     if "dsmi_input" in n:
-        share = n["dsmi_input"] / n["input_entropy"] if n["input_entropy"] else 0.0
+        share = n["dsmi_input"] / _reachable(n, "input_entropy")
         told.append(
-            f"Information about the input spectra (DSMI) {n['dsmi_input']:.2f} bits, against {n['input_entropy']:.2f} of "
-            f"their {n['input_clusters']:.0f} clusters: "
+            f"Information about the input spectra (DSMI) {n['dsmi_input']:.2f} bits, of {n['input_entropy']:.2f} that "
+            f"their {n['input_clusters']:.0f} clusters have and {n['dse']:.2f} that the embeddings have: "
             + (
                 "the embeddings keep the groups that the spectra form by themselves."
                 if share > 0.3
@@ -68,12 +68,21 @@ def explain(numbers: Mapping[str, float]) -> list[str]:
 
 def _entropy_level(n: Mapping[str, float]) -> str:
     if n["dse"] < 0.1:
-        return "To this kernel all samples are one."
+        return "To this kernel all samples are one. "
     if n["dse_share"] > 0.95:
         return (
-            "Nearly every sample is a region of its own: no groups at this width, as in noise or with a narrow kernel."
+            "Nearly every sample is a region of its own: no groups at this width, as in noise or with a narrow kernel. "
         )
     return ""
+
+
+def _count(regions: float) -> str:
+    return "one region" if regions < 1.5 else f"{regions:.0f} regions"
+
+
+def _reachable(n: Mapping[str, float], of: str) -> float:
+    """What information can be at most: the entropy of the reference, and that of the embeddings at this kernel."""
+    return max(min(n[of], n["dse"]), 1e-9)
 
 
 def _rank_level(rank: float, most: float) -> str:
@@ -88,11 +97,13 @@ def _labels(n: Mapping[str, float]) -> str:
     gain, chance = n["dsmi_labels"], n["dsmi_shuffled"]
     text = (
         f"Information about the labels (DSMI) {gain:.2f} bits ({n['classes']:.0f} classes of {n['label_entropy']:.2f} "
-        f"bits, {n['labelled']:.0f} samples; {chance:.2f} with the labels shuffled): "
+        f"bits, {n['labelled']:.0f} samples; {chance:.2f} with the labels shuffled; {n['dsmi_labels_median']:.2f} with sigma as "
+        "wide as the median distance, which is what compares encoders of different scale): "
     )
-    if gain < max(0.02 * n["label_entropy"], 2 * abs(chance)):
+    reachable = _reachable(n, "label_entropy")
+    if gain < max(0.02 * reachable, 2 * abs(chance)):
         return text + "the regions have nothing to do with the classes."
-    if gain > 0.5 * n["label_entropy"]:
+    if gain > 0.5 * reachable:
         return text + "the regions are largely those of the classes."
     return (
         text + "the regions follow the classes in part: samples of one class are closer than those of different ones."

@@ -1,9 +1,10 @@
 """What embeddings become while a network is trained: a callback for any Lightning training, and for our own loop.
 
 The same samples are embedded every few epochs, and the measures of `metrics.representation` are written with the step.
-The cost is one forward pass of the samples and one eigenvalue problem of their number: at 1000 samples of 384
-dimensions 0.3 s of one core beside the forward pass, which is 5 % of an epoch that takes longer than that times 20. The
-column ``overhead`` holds what each look cost of the time since the one before, and a share above 5 % is logged.
+A look costs one forward pass of the samples and eigenvalue problems of their number (`benchmarks/representation.py`
+measures both). A step costs about three forward passes, so a run of ours looks no more often than keeps the first below
+4 % of the training; the second is a fraction of a second at 1000 samples. The column ``overhead`` holds what each look
+cost of the time since the one before, and a share above 5 % is logged.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from torchspectral.metrics.representation import alarms, clusters_of, label_summ
 
 MOST = 2000
 OVERHEAD = 0.05
+FORWARD_SHARE = 0.04
 CLUSTERS = 10
 _SHOWN = (
     "dse", "dse_share", "renyi2", "effective_rank", "participation_ratio", "rank_me", "uniformity", "self_cluster",
-    "zero_rows", "dsmi_labels", "dsmi_shuffled", "knn_overall", "knn_macro",
+    "zero_rows", "dsmi_labels", "dsmi_labels_median", "dsmi_shuffled", "knn_overall", "knn_macro",
 )  # fmt: skip
 
 
@@ -251,12 +253,13 @@ def run_monitor(recipe: Recipe, store: PatchStore, run: Run) -> RepresentationMo
         labels += [held["labels"]] if "labels" in held else []
         inputs += [held["input"]] if "input" in held else []
     windows = store.windows[HELD_OUT][index]
+    epochs = looks_apart(s.monitor_every, index.size, store.count(TRAIN))
     return RepresentationMonitor(
         batches,
         recipe.embed,
         run.path,
-        every=s.monitor_every,
-        steps=max(round(s.monitor_every * store.count(TRAIN) / s.batch), 1),
+        every=epochs,
+        steps=max(round(epochs * store.count(TRAIN) / s.batch), 1),
         labels=torch.cat(labels).numpy() if labels else None,
         inputs=torch.cat(inputs).numpy() if inputs and index.size > CLUSTERS else None,
         places={
@@ -265,3 +268,8 @@ def run_monitor(recipe: Recipe, store: PatchStore, run: Run) -> RepresentationMo
             "col": windows[:, 2] + windows[:, 4] // 2,
         },
     )
+
+
+def looks_apart(every: int, samples: int, patches: int) -> int:
+    """Epochs between looks: `every`, or as many more as keep embedding the samples below 4 % of the training."""
+    return max(every, -(-samples // max(int(3 * FORWARD_SHARE * patches), 1)))

@@ -93,7 +93,8 @@ def label_summary(
     -------
     dict
         labelled, classes, label_entropy [bit], majority (share of the largest class), dsmi_labels [bit],
-        dsmi_shuffled (the same with the labels shuffled: what chance gives), knn_overall and knn_macro (absent where a
+        dsmi_shuffled (the same with the labels shuffled: what chance gives), dsmi_labels_median (with sigma as wide as
+        the median distance: this compares encoders whose embeddings are differently concentrated), knn_overall and knn_macro (absent where a
         class or a group leaves too few neighbours).
 
     Raises
@@ -109,6 +110,7 @@ def label_summary(
         "label_entropy": shannon(counts),
         "majority": float(counts.max() / labels.size),
         "dsmi_labels": float(dsmi(x, clusters=labels, **options)),
+        "dsmi_labels_median": float(dsmi(x, clusters=labels, **{**options, "sigma": "median"})),
         "dsmi_shuffled": float(dsmi(x, clusters=np.random.default_rng(seed).permutation(labels), **options)),
     }
     own = np.arange(labels.size) if groups is None else np.unique(groups, return_inverse=True)[1]

@@ -1,0 +1,127 @@
+"""Bad embeddings and labels of a diagnosis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from table import Row
+
+import torchspectral as ts
+from torchspectral.errors import (
+    BadInput,
+    BadSettings,
+    BadWeights,
+    BrokenProduct,
+    OutputFailed,
+    ProductNotFound,
+    UnknownName,
+    UnsafeInput,
+)
+
+
+def diagnose(path: Path):
+    return ts.diagnose(path, out=path.parent / "report")
+
+
+def command(*more: str):
+    return lambda path: ["diagnose", str(path), *more, "-o", str(path.parent / "report")]
+
+
+def file(name: str, content: bytes):
+    def prepare(tmp: Path) -> Path:
+        path = tmp / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    return prepare
+
+
+def array(name: str, values: np.ndarray, **more: np.ndarray):
+    def prepare(tmp: Path) -> Path:
+        path = tmp / name
+        np.savez(path, embeddings=values, **more) if path.suffix == ".npz" else np.save(path, values)
+        return path
+
+    return prepare
+
+
+def row(name: str, prepare, expect: type[Exception], message: str, **options: object) -> Row:
+    words = [w for key, value in options.items() for w in (f"--{key}", str(value))]
+
+    def make(path: Path):
+        if not options:
+            return diagnose(path)
+        given = {"labels": options.get("labels"), "field": options.get("field"), "spectra": options.get("spectra")}
+        return ts.diagnose(path, out=path.parent / "report", **given)  # type: ignore[arg-type]
+
+    return Row(f"diagnose-{name}", make, expect, message, command(*words), prepare)
+
+
+def run_folder(content: str):
+    def prepare(tmp: Path) -> Path:
+        path = tmp / "run"
+        path.mkdir()
+        (path / "run.yaml").write_text(content)
+        return path
+
+    return prepare
+
+
+def taken(tmp: Path) -> Path:
+    np.save(tmp / "e.npy", np.eye(20))
+    (tmp / "report").mkdir()
+    (tmp / "report" / "mine.txt").write_text("mine")
+    return tmp / "e.npy"
+
+
+EYE = np.eye(20)
+HOLES = np.where(np.arange(400).reshape(20, 20) % 20 == 0, np.nan, 1.0)
+
+ROWS = [
+    row("absent", lambda tmp: tmp / "no.npz", ProductNotFound, "does not exist"),
+    row("not-numpy", file("e.npy", b"hello there"), BrokenProduct, "no NumPy file"),
+    row("truncated", file("e.npz", b"PK\x03\x04" + b"\0" * 40), BrokenProduct, "no readable ZIP"),
+    row("words", file("e.csv", b"a,b\nx,y\nz,w\n"), BadInput, "words in the column"),
+    row("one-axis", array("e.npy", np.ones(20)), BadInput, "(sample, dimension)"),
+    row("few", array("e.npy", np.ones((5, 3))), BadInput, "at least 10"),
+    row("nodata", array("e.npy", HOLES), BadInput, "0 embeddings without nodata"),
+    row("complex", array("e.npy", EYE * 1j), BadInput, "complex128"),
+    row("no-embeddings", lambda tmp: _two(tmp), BadInput, "an array named embeddings"),
+    row("labels-count", array("e.npz", EYE, labels=np.arange(7)), BadInput, "7 labels for 20"),
+    row("labels-fractions", array("e.npz", EYE, labels=np.arange(20) / 3), BadInput, "fractions"),
+    row("labels-absent", array("e.npz", EYE), ProductNotFound, "one for each embedding", labels="nowhere.npy"),
+    row("labels-on-ground", array("e.npz", EYE), ProductNotFound, "does not exist", labels="nowhere.gpkg"),
+    row("field", array("e.npz", EYE, labels=np.arange(20)), UnknownName, "no array 'kind'", field="kind"),
+    row("spectra", array("e.npz", EYE), BadInput, "one spectrum a sample", spectra="scene.tif"),
+    row("run-broken", run_folder("a: [1"), BadWeights, "not YAML"),
+    row("run-empty", run_folder("task: sharpen"), BadInput, "no curves yet"),
+    row("target-taken", taken, OutputFailed, "holds no report"),
+    Row(
+        "diagnose-pickle",
+        diagnose,
+        UnsafeInput,
+        "pickled objects",
+        command(),
+        lambda tmp: _pickle(tmp),
+    ),
+    Row(
+        "diagnose-raw-without-sigma",
+        lambda path: ts.diagnose(path, settings={"normalise": False}),
+        BadSettings,
+        "give sigma",
+        command("--set", "normalise=false"),
+        array("e.npy", EYE),
+    ),
+]
+
+
+def _two(tmp: Path) -> Path:
+    np.savez(tmp / "e.npz", a=EYE, b=EYE)
+    return tmp / "e.npz"
+
+
+def _pickle(tmp: Path) -> Path:
+    np.save(tmp / "e.npy", np.array([{"a": 1}] * 20, dtype=object), allow_pickle=True)
+    return tmp / "e.npy"
