@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.cube import check_cube
-from torchspectral.errors import BadInput, BadSettings, BadWeights
+from torchspectral.errors import BadInput, BadSettings, BadWeights, OutputExists, OutputFailed
 from torchspectral.log import Progress, no_progress
 from torchspectral.result import Report, Result
 
@@ -108,6 +108,8 @@ def restore(
 
         check_target(weak_target, cube.sizes["band"])
     chosen = RunOptions.make(options)
+    if residual is not None:
+        _check_residual(Path(residual), out, chosen.overwrite)
 
     def look(found: Mapping[str, Any], report: Report) -> dict[str, Any]:
         report.resampled += notes
@@ -133,6 +135,14 @@ def restore(
         path = save(removed(cube, result["cube"]), residual, overwrite=chosen.overwrite, report=result.report)
         result.paths["residual"] = str(path)
     return result
+
+
+def _check_residual(residual: Path, out: Path | str | None, replace: bool) -> None:
+    """Refuse a file for what was removed that cannot be written, before anything is computed."""
+    if out is not None and residual.resolve() == Path(out).resolve():
+        raise OutputFailed(f"{residual} is to hold the result and what was removed, expected two files")
+    if residual.exists() and not replace:
+        raise OutputExists(f"{residual} exists: choose another name or ask to overwrite")
 
 
 def _measured(
