@@ -24,7 +24,8 @@ def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_card_says_enough(entry) -> None:
     card = entry.card
     assert card.name == entry.name and card.model in weights.models()
-    assert len(card.sha256) == 64 and card.licence != "unknown" and card.source and card.commercial and card.trained_on
+    assert len(card.sha256) == 64 or (entry.path is None and not card.sha256 and "not seen" in card.source)
+    assert card.licence != "unknown" and card.source and card.commercial and card.trained_on
     if entry.path is None:
         with pytest.raises(MissingWeights, match=f"torchspectral weights add {entry.name} FILE"):
             weights.load(entry.name)

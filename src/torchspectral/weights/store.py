@@ -48,7 +48,7 @@ def store_dir() -> Path:
 
 def _folders() -> Iterator[tuple[str, Path]]:
     yield "store", store_dir()
-    for room in ROOMS:
+    for room in ("backbones", *ROOMS):
         try:
             folder = Path(str(resources.files(f"torchspectral.{room}").joinpath("weights")))
         except ModuleNotFoundError:
