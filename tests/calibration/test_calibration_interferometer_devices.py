@@ -105,7 +105,13 @@ def test_the_mask_of_a_device_file_can_be_edited(tmp_path: Path) -> None:
     values = json.loads((tmp_path / "d.json").read_text())
     values["good"][3] = False
     (tmp_path / "d.json").write_text(json.dumps(values))
-    assert fp.load_device(tmp_path / "d.json").flags[3] == ("marked bad",)
+    values["used"][4] = False
+    values["flags"][5] = ["short path", "large residual"]
+    values["good"][5] = False
+    (tmp_path / "d.json").write_text(json.dumps(values))
+    found = fp.load_device(tmp_path / "d.json")
+    assert found.flags[3:6] == (("marked bad",), ("marked bad",), ("short path",))
+    assert found.usable[5] and not found.good[5] and not found.usable[[3, 4]].any()
 
 
 def test_the_table_has_a_row_for_each() -> None:

@@ -74,6 +74,40 @@ def test_flagged_interferometers_are_left_out() -> None:
     assert error(used["spectra"], cube) > 10 * error(kept["spectra"], cube)
 
 
+def test_a_real_round_trip_needs_short_paths_and_no_shared_grid() -> None:
+    """Light is continuous, the instrument is characterised from noisy lines, and the wavelengths are its own."""
+    sigma, wavelength = np.linspace(1.1, 2.3, 150), np.linspace(435, 909, 60)
+    random = np.random.default_rng(0)
+    opd = 0.35 + 0.35 * np.arange(40) + random.normal(0, 0.02, 40)
+    one = np.ones(40)
+    truth = fp.Characterization(opd, 900 * one, 0.25 * one, 0.3 * one, wavenumber=sigma)
+    lines = truth.transfer(sigma)
+    found = fp.characterise(lines + random.normal(0, 5, lines.shape), sigma, nominal_opd=0.35 + 0.35 * np.arange(40))
+    assert (found.usable & ~found.good)[1:4].all(), "short paths are doubtful, not what they let through"
+    cube = scene(4, 4, wavelength)
+    y = fp.simulate(cube, truth, noise=0.0005)
+    errors = {}
+    for name, device in (("all", found), ("good", found.rows(found.good))):
+        some = y if name == "all" else y.isel(band=found.good)
+        x = ts.reconstruct(some, device)["spectra"]
+        at = x["wavelength"].values
+        wanted = np.apply_along_axis(lambda s, at=at: np.interp(at, wavelength, s), 0, cube.values)
+        errors[name] = float(np.linalg.norm(x.values - wanted) / np.linalg.norm(wanted))
+    assert errors["all"] < 0.05 and errors["good"] > 3 * errors["all"], errors
+
+
+def test_the_matrix_integrates_what_lies_between_wavenumbers() -> None:
+    device, coarse = instrument(40), np.linspace(1.1, 2.3, 30)
+    fine = np.linspace(1.1, 2.3, 29 * 200 + 1)
+    x = 0.2 + np.random.default_rng(0).random((30, 3))
+    between = np.stack([np.interp(fine, coarse, s) for s in x.T], axis=1)
+    for response in ("relative", "absolute"):
+        a, b = (fp.forward_matrix(device, s, response=response) for s in (coarse, fine))
+        np.testing.assert_allclose(a @ x, b @ between, rtol=1e-4)
+        shuffled = np.random.default_rng(1).permutation(30)
+        np.testing.assert_allclose(fp.forward_matrix(device, coarse[shuffled], response=response), a[:, shuffled])
+
+
 def test_a_pixel_that_misses_interferograms_comes_back_empty() -> None:
     device, cube = instrument(), scene()
     y = fp.simulate(cube, device)

@@ -52,7 +52,7 @@ def reconstruct(
         Path | None,
         typer.Option("--lines", help="Acquisition of monochromatic lines to choose the regularisation by."),
     ] = None,
-    flagged: Annotated[bool, typer.Option("--flagged", help="Use interferometers whose fit is flagged, too.")] = False,
+    flagged: Annotated[bool, typer.Option("--flagged", help="Use interferometers whose fit failed, too.")] = False,
     skip_existing: SkipExisting = False,
     as_json: Json = False,
 ) -> None:

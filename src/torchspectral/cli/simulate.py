@@ -129,3 +129,57 @@ def unmixing_set(
     )
     remember_inputs(result, {"cube": scene, "labels": labels}, {"open": opening} if opening else {})
     print_result(result, as_json)
+
+
+@app.command()
+def interferogram(
+    scene: Scene,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the interferograms.", show_default=False)],
+    *,
+    device: Annotated[
+        Path,
+        typer.Option(
+            "--device",
+            help="Device file (see calibrate interferometer), or a folder of the authors' results.",
+            show_default=False,
+        ),
+    ],
+    response: Annotated[
+        str, typer.Option("--response", help="Interferograms: relative (divided by the flat response) or absolute.")
+    ] = "relative",
+    noise: Annotated[
+        float, typer.Option("--noise", help="Standard deviation of noise, as a share of the mean.", min=0)
+    ] = 0.0,
+    mosaic: Annotated[
+        bool, typer.Option("--mosaic", help="Write the detector's image, sub-images in their places.")
+    ] = False,
+    opening: Opening = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """What a multi-aperture spectrometer sees of a scene, one band an interferometer; the scene is held in memory.
+
+    Example: torchspectral simulate interferogram scene.tif --device device.json -o seen.tif
+    """
+    from torchspectral.calibration.interferometer import simulate_scene
+    from torchspectral.cli.show import print_result
+    from torchspectral.cli.verb import refuse_input_as_output, remember_inputs
+    from torchspectral.errors import BadSettings
+    from torchspectral.io import open_product
+
+    if response not in ("relative", "absolute"):
+        raise BadSettings(f"got --response {response}, expected relative or absolute")
+    refuse_input_as_output(output, [scene, device])
+    result = simulate_scene(
+        open_product(scene, **parse_opening(opening)),
+        device,
+        response=response,  # type: ignore[arg-type]
+        noise=noise,
+        seed=seed,
+        mosaic=mosaic,
+        out=output,
+        overwrite=overwrite,
+    )
+    remember_inputs(result, {"cube": scene, "device": device}, {"open": opening} if opening else {})
+    print_result(result, as_json)

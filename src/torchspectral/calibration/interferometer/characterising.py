@@ -34,6 +34,9 @@ from torchspectral.errors import BadInput, BadSettings
 from torchspectral.log import Progress, no_progress
 from torchspectral.log import Step as Told
 
+SHORT = 2.5
+"""Fringes over the wavenumbers, below which a path difference is doubtful."""
+
 Attempts = Literal["one", "doubtful", "all"]
 
 
@@ -273,7 +276,7 @@ def _judged(device: Characterization, source: Acquisition, first: Estimate, fit:
         "not searched": first.unsearched,
         "peak at the edge": first.at_edge & ~first.unsearched,
         "large residual": _outliers(rmse),
-        "short path": np.abs(opd) * (wavenumber[-1] - wavenumber[0]) < 2,
+        "short path": np.abs(opd) * (wavenumber[-1] - wavenumber[0]) < SHORT,
         "unphysical": (np.abs(reflectivity) >= 1).any(axis=1),
     }
     if fit is not None:
@@ -282,8 +285,7 @@ def _judged(device: Characterization, source: Acquisition, first: Estimate, fit:
         told["left its fringe"] = np.abs(opd - first.opd) > 0.5 * fringe
         told["not converged"] = ~fit.converged
     flags = tuple(tuple(name for name, rows in told.items() if rows[i]) for i in range(device.count))
-    notes = []
-    bad = sum(bool(f) for f in flags)
-    if bad:
-        notes.append(f"{bad} of {device.count} interferometers are flagged and left out of reconstructions")
-    return replace(device, rmse=rmse, flags=flags, notes=tuple(notes))
+    found = replace(device, rmse=rmse, flags=flags)
+    bad, failed = int((~found.good).sum()), int((~found.usable).sum())
+    notes = (f"{bad} of {device.count} interferometers are flagged, {failed} of them left out of reconstructions",)
+    return replace(found, notes=notes if bad else ())

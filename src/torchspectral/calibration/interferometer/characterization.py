@@ -25,7 +25,7 @@ FLAGS = {
     "not searched": "no path difference near the nominal one can be told from the wavenumbers",
     "large residual": "its residual is more than 3 robust standard deviations above the others'",
     "not converged": "the regression did not come to an end",
-    "short path": "the path difference makes less than two fringes over the wavenumbers",
+    "short path": "the path difference makes less than two and a half fringes over the wavenumbers",
     "left its fringe": "the regression moved the path difference by more than half a fringe",
     "poorly determined": "the standard error of the path difference exceeds a tenth of a fringe over the wavenumbers",
     "no signal": "the mean response, or the flat field, is not positive",
@@ -33,6 +33,11 @@ FLAGS = {
     "unphysical": "the fitted reflectivity leaves -1..1 within the wavenumbers",
 }
 """What each flag means."""
+
+FAILED = ("large residual", "no signal", "marked bad", "unphysical")
+"""Flags that question the transmittance itself. The others question what it is made of: a path of few fringes
+cannot be told from gain and reflectivity, but the three together are right within the lines, and short paths are what
+smooth spectra are known by."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,11 @@ class Characterization:
         """False for interferometers with a flag, shape (I,)."""
         return np.array([not f for f in self.flags], dtype=bool)
 
+    @property
+    def usable(self) -> np.ndarray:
+        """True for interferometers whose transmittance is known, whatever its path difference, shape (I,): see `FAILED`."""
+        return np.array([not set(f) & set(FAILED) for f in self.flags], dtype=bool)
+
     def at(self, wavenumber: np.ndarray) -> dict[str, np.ndarray]:
         """The four parameters sampled at wavenumbers (K,) [1/um]: arrays (I, K)."""
         values = {n: evaluate(getattr(self, n), wavenumber, self.family, self.domain) for n in PARAMETERS}
@@ -229,6 +239,7 @@ class Characterization:
         found: dict[str, Any] = {
             "interferometers": self.count,
             "flagged": int((~self.good).sum()),
+            "failed": int((~self.usable).sum()),
             "opd_min": float(opd.min()),
             "opd_max": float(opd.max()),
         }

@@ -2,9 +2,10 @@
 
 ``device.json`` is one object: ``format`` ("torchspectral interferometer"), ``version`` (1), ``name``, ``waves``,
 ``family``, ``domain``, ``bounds``, ``wavenumber`` [1/um], ``parameters`` (opd [um], gain, reflectivity, phase_shift [rad]:
-lists of coefficients, one list an interferometer), ``nominal_opd`` [um], ``opd_error`` [um], ``rmse``, ``good``, ``flags``,
-``geometry``, ``recipe`` and ``notes``. The authors' folders hold opd.npy, gain.npy, reflectivity.npy and
-phase_shift.npy, coefficients on the raw wavenumber, with options.json for the model and the polynomials' name.
+lists of coefficients, one list an interferometer), ``nominal_opd`` [um], ``opd_error`` [um], ``rmse``, ``good``,
+``used`` (in reconstructions: edit it to leave an interferometer out, or to take one in), ``flags``, ``geometry``,
+``recipe`` and ``notes``. The authors' folders hold opd.npy, gain.npy, reflectivity.npy and phase_shift.npy, coefficients
+on the raw wavenumber, with options.json for the model and the polynomials' name.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from torchspectral.calibration.interferometer.acquisition import read_array
-from torchspectral.calibration.interferometer.characterization import FLAGS, PARAMETERS, Characterization
+from torchspectral.calibration.interferometer.characterization import FAILED, FLAGS, PARAMETERS, Characterization
 from torchspectral.calibration.interferometer.geometry import parse_geometry
 from torchspectral.calibration.interferometer.regression import Bounds
 from torchspectral.errors import BrokenProduct, OutputExists, OutputFailed, ProductNotFound
@@ -51,6 +52,7 @@ def as_document(device: Characterization) -> dict[str, Any]:
         "opd_error": listed(device.opd_error),
         "rmse": listed(device.rmse),
         "good": device.good.tolist(),
+        "used": device.usable.tolist(),
         "flags": [list(f) for f in device.flags],
         "geometry": device.geometry.as_dict() if device.geometry is not None else None,
         "recipe": device.recipe,
@@ -135,15 +137,15 @@ def _from_document(values: Mapping[str, Any]) -> Characterization:
             f"the device file tells of {len(parameters['opd'])} interferometers, at most {MOST} are read"
         )
     flags = tuple(tuple(str(f) for f in row) for row in values.get("flags") or ())
-    good = values.get("good")
-    if good is not None and len(good) != len(parameters["opd"]):
-        raise BrokenProduct(
-            f"the device file has {len(good)} entries of good for {len(parameters['opd'])} interferometers"
-        )
-    if good is not None:
-        # Who edits the mask by hand means it.
-        flags = flags or ((),) * len(good)
-        flags = tuple(() if g else (f or ("marked bad",)) for g, f in zip(good, flags, strict=True))
+    flags = flags or ((),) * len(parameters["opd"])
+    for name, as_said in (("good", _as_good), ("used", _as_used)):
+        mask = values.get(name)
+        if mask is not None:
+            if len(mask) != len(parameters["opd"]) or len(flags) != len(mask):
+                raise BrokenProduct(
+                    f"the device file has {len(mask)} entries of {name} for {len(parameters['opd'])} interferometers"
+                )
+            flags = tuple(as_said(f, bool(m)) for f, m in zip(flags, mask, strict=True))
     recipe = values.get("recipe") or []
     if not isinstance(recipe, list) or not all(isinstance(step, Mapping) for step in recipe):
         raise BrokenProduct("the device file's recipe is no list of steps")
@@ -167,6 +169,19 @@ def _from_document(values: Mapping[str, Any]) -> Characterization:
         recipe=[dict(step) for step in recipe],
         notes=tuple(str(n) for n in values.get("notes") or ()),
     )
+
+
+# Who edits the masks of a device file by hand means it; masks that say what the flags say change nothing.
+
+
+def _as_good(flags: tuple[str, ...], good: bool) -> tuple[str, ...]:
+    return () if good else flags or ("marked bad",)
+
+
+def _as_used(flags: tuple[str, ...], used: bool) -> tuple[str, ...]:
+    if used:
+        return tuple(f for f in flags if f not in FAILED or f == "marked bad")
+    return flags if set(flags) & set(FAILED) else (*flags, "marked bad")
 
 
 def _load_folder(folder: Path) -> Characterization:

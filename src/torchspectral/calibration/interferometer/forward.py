@@ -17,6 +17,11 @@ Response = Literal["relative", "absolute"]
 PHASE_ERROR = 0.05
 """Largest error of a phase [rad] by which pixels may share the matrix of one direction."""
 MOST_RINGS = 256
+HARMONICS = 6
+"""Of a fringe, that are integrated exactly."""
+MOST_NODES = 400
+BLOCK = 1 << 21
+"""Values of a work array."""
 
 
 def wavenumbers_of(wavelength: np.ndarray) -> np.ndarray:
@@ -48,7 +53,7 @@ def forward_matrix(
     ----------
     device : Characterization
     wavenumber : ndarray, shape (K,)
-        [1/um], in any order; each stands for a piece of the axis by the trapezoidal rule.
+        [1/um], in any order; the spectrum is linear between neighbours, and 0 beyond the ends.
     response : {"relative", "absolute"}
         "relative": each interferometer's transmittance over its mean, for interferograms that are divided by the
         instrument's own flat response; "absolute": in units of the characterised data, for raw ones.
@@ -62,21 +67,45 @@ def forward_matrix(
     if response not in ("relative", "absolute"):
         raise BadSettings(f"got response={response!r}, expected relative or absolute")
     wavenumber = np.asarray(wavenumber, dtype=np.float64)
-    with np.errstate(all="ignore"):
-        value = device.transfer(wavenumber, cosine)
-    wild = np.flatnonzero(~np.isfinite(value).all(axis=1))
+    matrix = _integrated(device, wavenumber, cosine)
+    wild = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
     if wild.size:
         raise BadInput(
             f"the transmittance of {wild.size} interferometers (the first is number {wild[0]}) is not finite at these "
             "wavenumbers: mark them bad in the device file, or leave --flagged out"
         )
-    weights = trapezoid_weights(wavenumber)
     if response == "relative":
-        mean = (value * weights).sum(axis=1, keepdims=True) / weights.sum()
+        mean = matrix.sum(axis=1, keepdims=True) / np.ptp(wavenumber)
         if (mean == 0).any():
             raise BadInput("some interferometers let nothing through at these wavenumbers: use response=absolute")
-        value = value / mean
-    return np.asarray(value * weights)
+        matrix = matrix / mean
+    return matrix
+
+
+def _integrated(device: Characterization, wavenumber: np.ndarray, cosine: float) -> np.ndarray:
+    """Integrals of the transmittance times what each wavenumber stands for, shape (I, K).
+
+    Gauss and Legendre's rule between neighbours, with points enough for the fringes of the longest path and some of
+    their harmonics: fringes are narrower than the steps of a spectrum.
+    """
+    order = np.argsort(wavenumber)
+    low, step = wavenumber[order][:-1], np.diff(wavenumber[order])
+    turn = 2 * np.pi * float(np.abs(device.mean_opd()).max()) * float(step.max())
+    node, weight = np.polynomial.legendre.leggauss(int(np.clip(np.ceil(1 + HARMONICS / 2 * turn), 2, MOST_NODES)))
+    share = (node + 1) / 2
+    fine = (low[:, None] + step[:, None] * share).ravel()
+    upper, lower = (step[:, None] * weight / 2 * part for part in (share, 1 - share))
+    sorted_matrix = np.zeros((device.count, wavenumber.size))
+    rows = max(1, BLOCK // fine.size)
+    for start in range(0, device.count, rows):
+        part = slice(start, start + rows)
+        with np.errstate(all="ignore"):
+            value = device.rows(np.arange(device.count)[part]).transfer(fine, cosine).reshape(-1, *upper.shape)
+            sorted_matrix[part, 1:] += (value * upper).sum(axis=2)
+            sorted_matrix[part, :-1] += (value * lower).sum(axis=2)
+    matrix = np.empty_like(sorted_matrix)
+    matrix[:, order] = sorted_matrix
+    return matrix
 
 
 def trapezoid_weights(axis: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ def reconstruct(
     response : {"relative", "absolute"}
         Whether the interferograms are divided by the instrument's flat response, or raw; see `forward_matrix`.
     flagged : bool
-        Use interferometers whose characterisation is flagged, too.
+        Use interferometers whose characterisation failed, too (`FAILED`); those with other flags are always used.
     lines : Acquisition, or path of its folder, optional
         Choose the regularisation by these monochromatic lines, instead of by the scene.
     settings : mapping, optional
@@ -101,13 +101,15 @@ def reconstruct(
         cube = subimages(cube, known)
         notes.append(f"the detector image was cut into {cube.sizes['band']} sub-images")
     bands = _bands(cube, chosen.bands, known)
-    rows = np.flatnonzero(known.good[bands] | flagged)
+    rows = np.flatnonzero(known.usable[bands] | flagged)
     if not rows.size:
-        raise BadInput("no interferometer is left: all are flagged or marked bad; flagged=True (--flagged) uses them")
+        raise BadInput(
+            "no interferometer is left: the fits of all failed, or they are marked bad; flagged=True (--flagged) uses them"
+        )
     left_out = known.count - rows.size
     if left_out:
         notes.append(
-            f"{left_out} of {known.count} interferometers were left out: flagged in the device or bad in the scene"
+            f"{left_out} of {known.count} interferometers were left out: their fit failed, or they are bad in the scene"
         )
     asked = read_wavelengths(wavelength) if isinstance(wavelength, str | Path) else wavelength
     state = device_state(known, asked, response, bands, rows)
@@ -215,7 +217,8 @@ def _by_lines(
         raise BadInput("none of the lines lies within the wavelengths that are reconstructed")
     y = source.data[bands][rows][:, inside]
     if response == "relative":
-        y = y / device.transfer(sigma)[bands][rows].mean(axis=1, keepdims=True)
+        whole = forward_matrix(device.rows(bands[rows]), sigma, response="absolute")
+        y = y / (whole.sum(axis=1, keepdims=True) / np.ptp(sigma))
     truth = line_spectra(source.wavenumber[inside], sigma)
     matrix = state["matrix"][0][torch.as_tensor(rows)]
     chosen = choose_strength(made.name, matrix, made.settings, torch.from_numpy(y), truth=torch.from_numpy(truth))
