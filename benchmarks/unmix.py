@@ -1,10 +1,10 @@
-"""Unmixing: ``python benchmarks/unmix.py [--pixels N] [--bands L] [--samples DIR] [--skip-blind] [--json]``.
+"""Unmixing measured: ``python benchmarks/unmix.py [--only SECTION ...] [--samples DIR] [--parity DIR] [--json]``.
 
-FCLS and NNLS against the peers that install here, then the tables of blind unmixing (`unmix_blind.py`).
-
-SciPy's NNLS is the plain formulation (with a heavy row of ones it solves FCLS too); cvxopt (HySUPP's solver) and spams
-take part where they are installed. All solve the same pixels, on one thread, and the exactness of each is measured by
-the same optimality conditions.
+peers: FCLS and NNLS against the peers that install here. SciPy's NNLS is the plain formulation (with a heavy row of ones
+it solves FCLS too); cvxopt (HySUPP's solver) and spams take part where they are installed. All solve the same pixels, on
+one thread, and the exactness of each is measured by the same optimality conditions. counting, exactness, generator,
+objectives, rrlbs, memory, parity: what has to be reached, line by line (`unmix_acceptance`). blind: the tables of
+`unmix_blind`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+import unmix_acceptance
+import unmix_blind
 from machine import best_of, measure
 from torchspectral.ops.fcls import AbundanceSolver
-from unmix_blind import measured, show
 
 WEIGHT = 1e4
 
@@ -78,29 +80,18 @@ PEERS: list[tuple[str, str, str, Callable[[np.ndarray, np.ndarray], np.ndarray],
 ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pixels", type=int, default=100_000)
-    parser.add_argument("--bands", type=int, default=198)
-    parser.add_argument("--endmembers", type=int, nargs="+", default=[4, 6, 10])
-    parser.add_argument("--snr", type=float, default=30.0)
-    parser.add_argument("--samples", type=Path, default=None, help="folder that holds unmixing/, for real scenes")
-    parser.add_argument("--seeds", type=int, default=3, help="of the tables of blind unmixing")
-    parser.add_argument("--skip-blind", action="store_true", help="leave out the tables of blind unmixing")
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    machine = measure()
-    rows = []
-    for p in given.endmembers:
-        y, e = scene(p, given.bands, given.pixels, given.snr)
+def peers(pixels: int, bands: int, endmembers: list[int], snr: float) -> list[dict[str, Any]]:
+    """Microseconds a pixel, KKT violation and time over ours of each solver."""
+    rows: list[dict[str, Any]] = []
+    for p in endmembers:
+        y, e = scene(p, bands, pixels, snr)
         single = torch.from_numpy(y.astype(np.float32))
         ours: dict[str, float] = {}
         for kind in ("fcls", "nnls"):
             solver = AbundanceSolver(torch.from_numpy(e), kind)
             seconds = best_of(3, lambda solver=solver, single=single: solver.solve(single))
             worst = float(solver.kkt_violation(single, solver.solve(single)).max())
-            ours[kind] = seconds / given.pixels * 1e6
+            ours[kind] = seconds / pixels * 1e6
             rows.append({"p": p, "solver": f"torchspectral {kind}", "us": ours[kind], "kkt": worst, "ratio": 1.0})
         for name, module, kind, call, most in PEERS:
             if importlib.util.find_spec(module) is None:
@@ -112,22 +103,60 @@ def main() -> None:
             answer = torch.from_numpy(call(part, e))
             worst = float(solver.kkt_violation(torch.from_numpy(part), answer).max())
             rows.append({"p": p, "solver": name, "us": seconds, "kkt": worst, "ratio": seconds / ours[kind]})
-    blind = [] if given.skip_blind else measured(given.samples, range(given.seeds))
-    if given.json:
-        facts = {"machine": vars(machine), "bands": given.bands, "pixels": given.pixels}
-        print(json.dumps({**facts, "rows": rows, "blind": blind}))
-        return
-    print(machine)
-    print(f"{given.pixels} pixels of {given.bands} bands, {given.snr:g} dB, one thread; ratio: times our time")
-    print(f"{'p':>3}  {'solver':28s} {'us/pixel':>10} {'ratio':>8} {'KKT':>9}")
+    return rows
+
+
+def show_peers(rows: list[dict[str, Any]]) -> str:
+    """The rows as text; beside them what a million pixels take at that pace."""
+    lines = [f"{'p':>3}  {'solver':28s} {'us/pixel':>10} {'ratio':>8} {'KKT':>9} {'1e6 px':>9}"]
     for row in rows:
         if row["us"] is None:
-            print(f"{row['p']:>3}  {row['solver']:28s} {'not installed':>10}")
+            lines.append(f"{row['p']:>3}  {row['solver']:28s} {'not installed':>10}")
         else:
-            print(f"{row['p']:>3}  {row['solver']:28s} {row['us']:10.2f} {row['ratio']:8.1f} {row['kkt']:9.1e}")
-    if blind:
-        print("\nBlind unmixing")
-        print(show(blind))
+            pace = f"{row['us']:10.2f} {row['ratio']:8.1f} {row['kkt']:9.1e} {row['us']:7.1f} s"
+            lines.append(f"{row['p']:>3}  {row['solver']:28s} {pace}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    sections = ["peers", "parity", *unmix_acceptance.SECTIONS, "blind"]
+    parser.add_argument("--only", nargs="+", choices=sections, default=sections)
+    parser.add_argument("--samples", type=Path, default=None, help="folder that holds unmixing/")
+    parser.add_argument("--parity", type=Path, default=None, help="folder of parity cases")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pixels", type=int, default=100_000)
+    parser.add_argument("--bands", type=int, default=198)
+    parser.add_argument("--endmembers", type=int, nargs="+", default=[4, 6, 10])
+    parser.add_argument("--snr", type=float, default=30.0)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {"machine": vars(measure())}
+    if not given.json:
+        print(measure())
+    for name in given.only:
+        if name == "peers":
+            rows = peers(given.pixels, given.bands, given.endmembers, given.snr)
+            text = (
+                f"{given.pixels} pixels of {given.bands} bands, {given.snr:g} dB, one thread; ratio: times our time\n"
+            )
+            text += show_peers(rows)
+        elif name == "parity":
+            rows = unmix_acceptance.parity(given.samples, (), given.parity)
+            text = unmix_acceptance.show(rows) or "  (give --parity DIR)"
+        elif name == "blind":
+            rows = unmix_blind.measured(given.samples, range(given.seeds))
+            text = unmix_blind.show(rows)
+        else:
+            rows = unmix_acceptance.SECTIONS[name](given.samples, range(given.seeds))
+            text = unmix_acceptance.show(rows)
+        found[name] = rows
+        if not given.json:
+            print(f"{name}:\n{text}", flush=True)
+    if given.json:
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":
