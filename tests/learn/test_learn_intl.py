@@ -45,6 +45,16 @@ def test_autocast_does_not_touch_the_whitening() -> None:
         assert loss(views).dtype == torch.float32 and torch.equal(loss(views), plain)
 
 
+def test_effective_rank_of_the_last_batch_tells_collapse() -> None:
+    loss, draw = INTLLoss(), torch.Generator().manual_seed(0)
+    with pytest.raises(BadInput, match="no batch"):
+        loss.effective_rank()
+    loss(list(torch.randn(2, 16, 64, generator=draw)))
+    rich = loss.effective_rank()
+    loss([torch.outer(torch.randn(16, generator=draw), torch.ones(64)) for _ in range(2)])
+    assert rich > 10 and loss.effective_rank() == pytest.approx(1.0, abs=1e-3)
+
+
 def test_trade_off_is_that_of_the_paper() -> None:
     assert trade_off(0, 256, 8192) == pytest.approx(0.05) and trade_off(0, 128, 8192) == pytest.approx(0.04)
     assert trade_off(1, 256, 64) == pytest.approx(0.03)

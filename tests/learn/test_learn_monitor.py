@@ -75,6 +75,26 @@ def test_run_is_monitored_resumes_and_is_told(encoder, tmp_path: Path) -> None:
     assert not told["numbers"] and any("monitor_every" in note for note in told.report.notes)
 
 
+def test_labels_on_the_ground_find_the_samples_of_a_run(encoder, tmp_path: Path) -> None:
+    import toy_recipe
+    from affine import Affine
+
+    from torchspectral.geo import place
+
+    cube = place(toy_recipe.toy_scene(), Affine(30, 0, 500_000, 0, -30, 5_800_000), "EPSG:32633")
+    ts.save(cube, tmp_path / "scene.tif")
+    classes = (np.indices(cube.shape[1:]).sum(0) // 9 % 3).astype("u1")  # 0 is unlabelled
+    ts.save(cube.isel(band=[0]).copy(data=classes[None].astype("f4")), tmp_path / "labels.tif")
+    settings = {"steps": 8, "held_out": 0.4, "monitor_every": 1, "monitor_samples": 40}
+    train("sharpen", "toy", tmp_path / "scene.tif", out=tmp_path / "run", device="cpu", settings=settings)
+    found = ts.diagnose(tmp_path / "run", labels=tmp_path / "labels.tif")
+    drawn = found["samples"]
+    expected = classes[drawn["row"].to_numpy(), drawn["col"].to_numpy()]
+    names = np.unique(expected[expected > 0])
+    assert (drawn["label"].to_numpy() == np.where(expected > 0, np.searchsorted(names, expected) + 1, 0)).all()
+    assert found["numbers"]["labelled"] == (expected > 0).sum()
+
+
 def test_monitored_run_resumes_to_the_same_curve(encoder, tmp_path: Path) -> None:
     from torchspectral.errors import Interrupted
 

@@ -168,7 +168,12 @@ def _read(
             )
         return found
     if labels is not None:
-        found = tables.with_labels(found, _labels(found, labels, field, in_run))
+        found.class_names = []
+        drawn = _labels(found, labels, field, in_run)
+        names = dict(enumerate(found.class_names))  # of labels on the ground, by their own numbers
+        found = tables.with_labels(found, drawn)
+        if names:
+            found.class_names[1:] = [names.get(int(n), n) for n in found.class_names[1:]]
     if spectra is not None:
         found.spectra = _spectra(spectra, found)
     return found

@@ -61,7 +61,7 @@ def spectrum(finding: Finding) -> Figure:
 
 @in_style
 def scene(found: Embedded) -> Figure:
-    """The scene in the colours of the first three components, with the samples."""
+    """The scene in the colours of the first three components."""
     assert found.picture is not None
     rows, cols = found.picture.shape[:2]
     figure = new_figure(5.0, max(5.0 * rows / cols, 1.0))

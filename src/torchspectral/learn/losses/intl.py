@@ -130,6 +130,7 @@ class INTLLoss(nn.Module):
         self.whiten = IterNorm(axis, iterations)
         self.trade_off, self.momentum, self.guard = trade_off, momentum, guard
         self.parts: dict[str, torch.Tensor] = {}
+        self._seen: torch.Tensor | None = None
 
     def forward(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
         """Scalar loss.
@@ -149,6 +150,7 @@ class INTLLoss(nn.Module):
         with torch.autocast(views[0].device.type, enabled=False):
             batches = [gather_batch(v if v.dtype == torch.float64 else v.float()) for v in self._own(views)]
             weight = self._weight(*batches[0].shape)
+            self._seen = batches[-1].detach()
             whitened = [self.whiten(b) for b in batches]
             axis = self.whiten.axis
             # A weight of 0 (batches of 8) leaves the trace loss out of the sum and of the graph.
@@ -160,6 +162,22 @@ class INTLLoss(nn.Module):
                 spread = spread + traces[0]
         self.parts = {"similarity": similar.detach(), "trace": spread.detach(), "trade_off": similar.new_tensor(weight)}
         return similar + weight * spread
+
+    def effective_rank(self) -> float:
+        """Effective rank of the joined embeddings of the last view of the last call: a monitor of collapse, to be logged.
+
+        An eigenvalue problem of the batch, so not for every step.
+
+        Raises
+        ------
+        BadInput
+            Nothing was computed yet.
+        """
+        from torchspectral.metrics.representation import effective_rank
+
+        if self._seen is None:
+            raise BadInput("the loss has seen no batch yet: call it first")
+        return float(effective_rank(self._seen))
 
     def _own(self, views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [views[0].detach(), *views[1:]] if self.momentum else list(views)
