@@ -2,7 +2,7 @@
 
 Prints the tables of section 4 (synthetic models) and 5.1 (overlap on a real Jasper Ridge band, beside the baselines)
 of the specification, the ripple of the real scene before and after gains from known spectra, and the time and memory
-of accumulating a scene, each beside the figure that it is held to. Interferometers have rows of their own below.
+of accumulating a scene, each beside the figure that it is held to; then the tables of `calibrate_interferometer`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import calibrate_interferometer
 import torchspectral as ts
 from machine import measure
 from torchspectral.calibration import SelfCal
@@ -222,6 +223,8 @@ def main() -> None:
     if (chosen.samples / "unmixing" / "jasper").is_dir():
         found |= {"overlap": overlap(chosen.samples, chosen.seeds), "ripple": ripple(chosen.samples)}
     found["accumulate"] = [accumulate(chosen.pixels)]
+    if (chosen.samples / "irca").is_dir():
+        found |= calibrate_interferometer.rows(chosen.samples)
     if chosen.json:
         print(json.dumps({"machine": vars(machine), **found}, default=str))
         return
@@ -232,9 +235,8 @@ def main() -> None:
         "ripple": "Gains from known spectra, real scene with a ripple at 40 dB",
         "accumulate": "Accumulating a scene: processor time on one core, rise of the peak memory",
     }
-    for name, title in titles.items():
-        if name in found:
-            show(title, found[name])
+    for name, table in found.items():
+        show(titles.get(name, name.capitalize()), table)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,20 @@ def row_blocks(cube: xr.DataArray, values: int = BLOCK_VALUES) -> Iterator[slice
         yield slice(start, min(start + step, rows))
 
 
+def values_of(cube: xr.DataArray, ceiling: float | None = None) -> np.ndarray:
+    """Values in float64, NaN for nodata, for what is not finite and for what is at or above `ceiling`."""
+    stored = np.asarray(cube.values)
+    out = stored.astype(np.float64)
+    nodata = cube.attrs.get("nodata")
+    if nodata is not None and stored.dtype.kind in "iu":
+        out[stored == nodata] = np.nan
+    if ceiling is not None:
+        out[out >= ceiling] = np.nan
+    if stored.dtype.kind == "f":
+        out[~np.isfinite(out)] = np.nan
+    return out
+
+
 def band_statistics(cube: xr.DataArray, *, progress: Progress = no_progress) -> list[dict[str, Any]]:
     """Minimum, mean, standard deviation, maximum and share of nodata of each band.
 

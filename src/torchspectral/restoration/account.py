@@ -13,8 +13,9 @@ from xarray.core import indexing
 
 from torchspectral.cube import check_cube
 from torchspectral.errors import BadCube, BadInput
+from torchspectral.io.statistics import values_of
 from torchspectral.log import Progress, Step, no_progress
-from torchspectral.restoration.base import strips, values_of
+from torchspectral.restoration.base import strips
 
 KEPT = 0.8
 """Least share of a weak target's matched-filter SNR that a restoration should keep."""

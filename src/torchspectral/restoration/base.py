@@ -14,6 +14,7 @@ import xarray as xr
 
 from torchspectral.cube import check_cube
 from torchspectral.errors import BadInput, BadSettings, BadWeights, OutputExists, OutputFailed
+from torchspectral.io.statistics import values_of
 from torchspectral.log import Progress, no_progress
 from torchspectral.result import Report, Result
 
@@ -232,13 +233,3 @@ def strips(before: xr.DataArray, after: xr.DataArray) -> Iterator[tuple[float, n
     rows = before.sizes["y"]
     for strip in strip_of(before):
         yield strip.stop / rows, values_of(before[:, strip]), values_of(after[:, strip])
-
-
-def values_of(cube: xr.DataArray) -> np.ndarray:
-    """Values in float64, NaN for nodata."""
-    values = np.asarray(cube.values)
-    nodata = cube.attrs.get("nodata")
-    out = values.astype(np.float64)
-    if nodata is not None and values.dtype.kind in "iu":
-        out[values == nodata] = np.nan
-    return out

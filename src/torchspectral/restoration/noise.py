@@ -108,7 +108,8 @@ def regression(n: int, spread: np.ndarray) -> np.ndarray:
 
 
 def _first_pass(cube: xr.DataArray, progress: Progress) -> dict[str, np.ndarray]:
-    from torchspectral.restoration.base import strip_of, values_of
+    from torchspectral.io.statistics import values_of
+    from torchspectral.restoration.base import strip_of
 
     bands, rows, cols = cube.shape
     sums: dict[str, np.ndarray] = {k: np.zeros(bands) for k in ("n", "sum", "square", "gap", "pairs", "down", "downs")}
@@ -136,7 +137,8 @@ def _first_pass(cube: xr.DataArray, progress: Progress) -> dict[str, np.ndarray]
 
 
 def _second_pass(cube: xr.DataArray, live: np.ndarray, mean: np.ndarray, progress: Progress) -> tuple[int, np.ndarray]:
-    from torchspectral.restoration.base import strip_of, values_of
+    from torchspectral.io.statistics import values_of
+    from torchspectral.restoration.base import strip_of
 
     chosen = np.flatnonzero(live)
     cross, total, n = np.zeros((len(chosen), len(chosen))), np.zeros(len(chosen)), 0

@@ -12,6 +12,7 @@ from torchspectral.calibration.gain.cells import CellSums
 from torchspectral.errors import BadInput, BadSettings, GridMismatch
 from torchspectral.geo import grid_of
 from torchspectral.geo.grids import to_ground
+from torchspectral.io.statistics import values_of
 from torchspectral.log import Progress, Step, no_progress
 
 BLOCK_VALUES = 1_500_000
@@ -165,19 +166,6 @@ def _spacing(x: np.ndarray, y: np.ndarray) -> float:
     steps = [np.hypot(np.diff(x, axis=n), np.diff(y, axis=n)) for n in (0, 1)]
     known = [float(np.nanmedian(s)) for s in steps if s.size and np.isfinite(s).any()]
     return max(known) if known else 0.0
-
-
-def values_of(cube: xr.DataArray, ceiling: float | None = None) -> np.ndarray:
-    """Values in float64, NaN for nodata and for what is at or above the ceiling."""
-    stored = np.asarray(cube.values)
-    out = stored.astype(np.float64)
-    nodata = cube.attrs.get("nodata")
-    if nodata is not None and stored.dtype.kind in "iu":
-        out[stored == nodata] = np.nan
-    if ceiling is not None:
-        out[out >= ceiling] = np.nan
-    out[~np.isfinite(out)] = np.nan
-    return out
 
 
 def sum_cells(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchspectral.calibration.gain.gains import Gains
-from torchspectral.calibration.gain.ground import Line, ground_coordinates, values_of
+from torchspectral.calibration.gain.ground import Line, ground_coordinates
 from torchspectral.errors import BadInput, GridMismatch, TooLarge
+from torchspectral.io.statistics import values_of
 
 if TYPE_CHECKING:
     from torchspectral.calibration.gain.tools import Task

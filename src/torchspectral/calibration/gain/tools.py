@@ -13,11 +13,11 @@ import xarray as xr
 from torchspectral.calibration.gain import columns
 from torchspectral.calibration.gain.cells import CellSums
 from torchspectral.calibration.gain.gains import Gains
-from torchspectral.calibration.gain.ground import Line, lines_by_georeference, lines_by_shift, sum_cells, values_of
+from torchspectral.calibration.gain.ground import Line, lines_by_georeference, lines_by_shift, sum_cells
 from torchspectral.calibration.gain.overlap import BandGains, residual_energy, solve_band
 from torchspectral.calibration.gain.spectral_gain import solve_spectral
 from torchspectral.errors import BadInput, BadSettings
-from torchspectral.io.statistics import row_blocks
+from torchspectral.io.statistics import row_blocks, values_of
 from torchspectral.log import Progress, Step, no_progress
 
 BLOCK = 2_000_000
