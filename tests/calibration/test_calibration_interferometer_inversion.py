@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 import torch
@@ -67,7 +69,7 @@ def test_deflated_steps_reach_the_minimum(operator: str, non_negative: bool) -> 
     lam = 1.0
     lv = {"regularisation": lam, "operator": operator, "non_negative": non_negative, "tolerance": 0.0}
     x = fp.invert(c["y"], c["T"], "loris-verhoeven", iterations=600, **lv)
-    plain = fp.invert(c["y"], c["T"], "loris-verhoeven", iterations=4000, deflate=0, start="zero", **lv)
+    plain = fp.invert(c["y"], c["T"], "loris-verhoeven", iterations=2000, deflate=0, start="zero", **lv)
     size = {
         "dct": lambda v: dct_matrix(30, torch.eye(1).double()).numpy() @ v,
         "identity": lambda v: v,
@@ -130,20 +132,21 @@ def test_the_cosine_transform_finds_a_line_of_an_ideal_michelson() -> None:
         fp.invert(matrix @ x, matrix, "idct")
 
 
+@lru_cache
+def best_of(method: str, name: str) -> float:
+    c = case("a", noise=0.01)
+    values = np.linspace(0.05, 1, 20) if name == "ratio" else np.logspace(-3, 3, 25)
+    return min(error(fp.invert(c["y"], c["T"], method, **{name: v}), c["x"]) for v in values)
+
+
 @pytest.mark.parametrize("how", ["gcv", "cv", "l-curve"])
 @pytest.mark.parametrize(
     ("method", "name"), [("ridge", "regularisation"), ("phillips-twomey", "regularisation"), ("tsvd", "ratio")]
 )
 def test_the_choice_is_near_the_best(method: str, name: str, how: str) -> None:
     c = case("a", noise=0.01)
-    best = min(
-        error(fp.invert(c["y"], c["T"], method, **{name: v}), c["x"])
-        for v in (np.linspace(0.05, 1, 20) if name == "ratio" else np.logspace(-3, 3, 25))
-    )
-    assert (
-        error(fp.invert(c["y"], c["T"], method, **{name: how}), c["x"])
-        < {"gcv": 2, "cv": 3, "l-curve": 12}[how] * best + 0.02
-    )
+    found = error(fp.invert(c["y"], c["T"], method, **{name: how}), c["x"])
+    assert found < {"gcv": 2, "cv": 3, "l-curve": 12}[how] * best_of(method, name) + 0.02
 
 
 def test_known_spectra_choose_the_nearest() -> None:
