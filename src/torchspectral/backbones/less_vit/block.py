@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 from timm.layers import DropPath, LayerScale, Mlp
 from torch import nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from torchspectral.backbones.less_vit.attention import (
@@ -53,7 +52,7 @@ class LessBlock(nn.Module):
     arXiv 2503.12843 (2025), section 3; arXiv 2605.18541.
     """
 
-    ROWS = 1024  # tokens whose 4 D wide activations are in memory at a time without gradients
+    ROWS = 2048  # tokens whose 4 D wide activations are in memory at a time without gradients
 
     def __init__(
         self,
@@ -122,8 +121,12 @@ class LessBlock(nn.Module):
         first, last = self.mlp.fc1, self.mlp.fc2
         gamma = getattr(self.ls2, "gamma", None)
         weight, bias = (last.weight, last.bias) if gamma is None else (last.weight * gamma[:, None], last.bias * gamma)
-        for part in tokens.split(self.ROWS if tokens.is_cpu else 65536):
-            wide = functional.gelu(torch.addmm(first.bias, self.norm2(part), first.weight.T))  # type: ignore[arg-type]
+        rows = min(self.ROWS if tokens.is_cpu else 65536, len(tokens))
+        buffer = tokens.new_empty(rows, weight.shape[1])
+        for part in tokens.split(rows):
+            wide = buffer[: len(part)]
+            torch.addmm(first.bias, self.norm2(part), first.weight.T, out=wide)  # type: ignore[arg-type]
+            torch.ops.aten.gelu.out(wide, out=wide)
             part += bias
             part.addmm_(wide, weight.T)
 

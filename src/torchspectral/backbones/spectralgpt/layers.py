@@ -51,7 +51,7 @@ class PatchEmbed3d(nn.Module):
 class Attention(nn.Module):
     """Self-attention whose queries, keys and values have parameters of their own, as in the published files.
 
-    They are one matrix product at run time, and attention is fused; with ``plain`` each is computed by itself, and the
+    They are one matrix product at run time (where there are more tokens than a token is wide), and attention is fused; with ``plain`` each is computed by itself, and the
     matrix of all tokens by all tokens is formed.
     """
 
@@ -74,11 +74,16 @@ class Attention(nn.Module):
             share = (query @ key.transpose(-2, -1) * self.width**-0.5).softmax(dim=-1)
             out = functional.dropout(share, drop) @ value
         else:
-            weight = torch.cat([part.weight for part in self._parts])
-            bias = None if self.q.bias is None else torch.cat([part.bias for part in self._parts])
-            qkv = functional.linear(x, weight, bias).unflatten(-1, (3, self.heads, self.width)).permute(2, 0, 3, 1, 4)
-            out = functional.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], dropout_p=drop)
+            query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self._projected(x))
+            out = functional.scaled_dot_product_attention(query, key, value, dropout_p=drop)
         return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+
+    def _projected(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if x.shape[0] * x.shape[1] < x.shape[2]:  # joining the weights would cost more than it saves
+            return tuple(part(x) for part in self._parts)
+        weight = torch.cat([part.weight for part in self._parts])
+        bias = None if self.q.bias is None else torch.cat([part.bias for part in self._parts])
+        return functional.linear(x, weight, bias).chunk(3, dim=-1)
 
     @property
     def _parts(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
