@@ -204,6 +204,15 @@ def test_side_slither_and_bilinear_registration():
     near = left(ts.calibrate_gain(placed)["gains"].gain, truth[:, :24])
     between = ts.calibrate_gain(placed, settings={"registration": "bilinear"})["gains"]
     assert left(between.gain, truth[:, :24]) < 0.05 < near
+    record = between.record["bands"][0]
+    assert record["held_out_after"] < 0.1 * record["held_out_before"]
+    # Lines that were moved after they were placed agree on nothing.
+    moved = [c.copy(data=np.roll(c.values, 5 * n, axis=1)) for n, c in enumerate(placed)]
+    try:
+        told = ts.calibrate_gain(moved, settings={"registration": "bilinear"}).report.notes
+    except BadInput as refused:
+        told = [str(refused)]
+    assert any("explain little" in line or "no gains written" in line for line in told)
 
 
 def test_blocks_of_ground_change_nothing(monkeypatch):

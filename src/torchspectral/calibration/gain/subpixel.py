@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchspectral.calibration.gain.gains import Gains
-from torchspectral.calibration.gain.ground import Line, ground_coordinates
+from torchspectral.calibration.gain.ground import HELD_EVERY, HELD_ROWS, Line, ground_coordinates
 from torchspectral.errors import BadInput, GridMismatch, TooLarge
 from torchspectral.io.statistics import values_of
 
@@ -24,11 +24,14 @@ def solve_bilinear(task: Task, lines: Sequence[Line], cell: float | None) -> Gai
 
     Raises
     ------
-    BadInput, GridMismatch, TooLarge
+    BadInput
+        Unconnected groups, or gains that do not hold on held-out ground.
+    GridMismatch, TooLarge
     """
     from scipy.sparse import csr_array
 
     from torchspectral.calibration.gain.interpolating import detectors_linked, solve_rows
+    from torchspectral.calibration.gain.tools import guard
 
     if task.settings.offset != "none" or task.settings.ridge or task.settings.snr is not None:
         raise BadInput("registration=bilinear solves for gains alone: expected offset=none, ridge=0 and no snr")
@@ -46,6 +49,7 @@ def solve_bilinear(task: Task, lines: Sequence[Line], cell: float | None) -> Gai
     weight = np.stack([(1 - fr) * (1 - fc), (1 - fr) * fc, fr * (1 - fc), fr * fc], axis=1)
     operator = csr_array((weight.ravel(), index.ravel(), np.arange(0, 4 * len(r) + 1, 4)), shape=(len(r), high * wide))
     detectors = lines[0].cols
+    apart = (r // HELD_ROWS % HELD_EVERY == HELD_EVERY // 2) & ((r + 1) // HELD_ROWS == r // HELD_ROWS)
     gain, error = (np.full((len(task.bands), detectors), np.nan) for _ in range(2))
     record: list[dict[str, Any]] = []
     for n, band in enumerate(task.bands):
@@ -56,10 +60,34 @@ def solve_bilinear(task: Task, lines: Sequence[Line], cell: float | None) -> Gai
             raise BadInput(f"the detectors fall into {groups} unconnected groups without common ground, expected one")
         s, _, residual, spread = solve_rows(detector[good], one[good], operator[good], detectors)
         mean = np.nanmean(s)
+        before, after = _held_out(detector[good], one[good], operator[good], apart[good], detectors)
         gain[n], error[n] = s / mean, np.where(np.isfinite(s), spread, np.nan)
         number = int(task.cubes[0]["number"].values[band])
-        record.append({"band": number, "groups": 1, "standard_error": float(f"{spread:.6g}"), "residual": residual})
+        facts = {"band": number, "groups": 1, "standard_error": float(f"{spread:.6g}"), "residual": residual}
+        record.append({**facts, "held_out_before": before, "held_out_after": after})
+    guard(record, task.notes)
     return task.gains(gain, None, error, {"unit": "relative", "cell": cell, "bands": record})
+
+
+def _held_out(
+    detector: np.ndarray, values: np.ndarray, operator: Any, apart: np.ndarray, detectors: int
+) -> tuple[float | None, float | None]:
+    """Residual on held-out ground with gains of 1, and with gains from the rest; None where there is too little."""
+    from scipy.sparse.linalg import lsqr
+
+    from torchspectral.calibration.gain.interpolating import solve_rows
+
+    if not apart.any() or apart.all():
+        return None, None
+    s = solve_rows(detector[~apart], values[~apart], operator[~apart], detectors)[0]
+    s = s / np.nanmean(s)
+    at = apart & np.isfinite(s[detector])
+    found = []
+    for gain in (np.ones(detectors), s):
+        target = values[at] * gain[detector[at]]
+        size = float(np.linalg.norm(target))
+        found.append(float(lsqr(operator[at], target, atol=1e-10, btol=1e-10)[3]) / size if size else None)
+    return found[0], found[1]
 
 
 def _one_band(task: Task, n: int) -> np.ndarray:

@@ -123,7 +123,7 @@ def overlap(task: Task) -> Gains:
         task.progress(Step("gains", (band + 1) / bands))
     if not per_band:
         raise BadInput("no two detectors saw the same ground: expected lines that overlap with different shifts")
-    _guard(per_band, task.notes)
+    guard(per_band, task.notes)
     if any(line.along is not None for line in lines) and any(_is_map(c) for c in task.cubes):
         task.notes.append("columns of the raster are taken as detectors: right for lines in sensor geometry only")
     record = {"unit": "relative", "cell": cell, "bands": per_band}
@@ -165,7 +165,13 @@ def _held_out(task: Task, used: CellSums, held: CellSums, band: int, noise: floa
     return math.sqrt(max(before, 0)), math.sqrt(max(after, 0))
 
 
-def _guard(per_band: list[dict[str, Any]], notes: list[str]) -> None:
+def guard(per_band: list[dict[str, Any]], notes: list[str]) -> None:
+    """Refuse gains that do not lower the residual on held-out ground; tell where they hardly do.
+
+    Raises
+    ------
+    BadInput
+    """
     known = [(b["held_out_before"], b["held_out_after"]) for b in per_band if b["held_out_before"] is not None]
     if not known:
         return

@@ -31,7 +31,12 @@ class Parameter(Settings):
     relative_minimum: float = setting(0.01, "least path difference, relative to the largest that can be told", ge=0)
     relative_maximum: float = setting(1.0, "largest path difference, relative to the largest that can be told", gt=0)
     relative_span: float = setting(0.1, "farthest from the nominal one, relative to the largest that can be told", gt=0)
-    samples: int = setting(10_000, "path differences (reflectivities) that are tried", ge=2, le=10_000_000)
+    samples: int = setting(
+        10_000,
+        "path differences that are tried; by es also reflectivities (100 where this is 10000) and phase shifts (360)",
+        ge=2,
+        le=10_000_000,
+    )
 
 
 class Step(Settings):
