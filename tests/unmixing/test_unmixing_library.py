@@ -76,7 +76,7 @@ def test_sunsal_comes_to_the_exact_optimum() -> None:
     np.testing.assert_allclose((library.T @ both), library.T @ exact_sparse(pixels, library, 0.0, True), atol=2e-3)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_smooth_maps_at_20_db_are_better_with_total_variation(seed: int) -> None:
     cube, library, shares = scene(20, seed)
     plain = error(sunsal(cube.reshape(50, -1), library)[0], shares)

@@ -251,6 +251,7 @@ def test_conflicting_requests_say_so() -> None:
         ts.unmix(cube, library=ts.make_spectra(np.full((2, 40), np.nan), ["a", "b"]))
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_with_two_workers(tmp_path: Path) -> None:
     cube, _, _ = scene()
     one = ts.unmix(cube, 4, tile=(10, 10))
