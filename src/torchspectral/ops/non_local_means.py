@@ -45,7 +45,7 @@ def non_local_means(images: torch.Tensor, *, patch: int = 5, search: int = 8, st
     Buades, Coll and Morel, "A non-local algorithm for image denoising", CVPR 2005, with the distances of Darbon et al.,
     "Fast nonlocal filtering applied to electron cryomicroscopy", ISBI 2008.
     """
-    k, height, width = images.shape
+    height, width = images.shape[-2:]
     half = patch // 2
     wide = mirrored(images, search + half)
     inner = wide[:, half : half + height + 2 * search, half : half + width + 2 * search]
