@@ -108,9 +108,17 @@ class Interrupted(TorchspectralError):
     """Work was stopped half-way; what is done is kept and `resume` continues it."""
 
 
+_MOST_NAMES = 16
+
+
 def closest(name: str, known: list[str] | tuple[str, ...]) -> str:
     """Sentence part with the names most like `name`, for error messages."""
     import difflib
 
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
+    if near:
+        return f"did you mean {', '.join(near)}?"
+    names, more = sorted(known), ""
+    if len(names) > _MOST_NAMES:
+        names, more = names[:_MOST_NAMES], f" and {len(names) - _MOST_NAMES} more"
+    return f"known: {', '.join(names) or 'none'}{more}"
