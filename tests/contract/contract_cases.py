@@ -142,6 +142,8 @@ SPECIAL: dict[tuple[str, str], Special] = {
     ("restoration", "hsdt"): Special({"tile": 32, "overlap": 8}, _small("hsdt-s", by_bands=True)),
     ("restoration", "man"): Special(state=_small("man-s", by_bands=False)),
     ("restoration", "mp-hsir"): Special({"tile": 32, "overlap": 0}, _mp_hsir),
+    ("restoration", "fast-eigen"): Special({"search": 4, "loops": 2}),
+    ("restoration", "ngmeet"): Special({"iterations": 2, "search": 6}),
     ("restoration", "fasthyde"): Special({"k": 2, "patch": 4, "search": 3}),
     ("restoration", "fasthyin"): Special({"k": 2, "patch": 4, "search": 3, "reach": 2}),
     ("restoration", "l1hymixde"): Special({"k": 2, "patch": 4, "search": 2, "window": 7, "iterations": 2}),
