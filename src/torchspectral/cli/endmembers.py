@@ -14,6 +14,7 @@ from torchspectral.cli.options import (
     Engine,
     Json,
     Mask,
+    Opening,
     Out,
     Overwrite,
     Scene,
@@ -45,6 +46,7 @@ def endmembers(
     bands: Bands = "good",
     bbox: Bbox = None,
     mask: Mask = None,
+    opening: Opening = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     config: Config = None,
@@ -68,7 +70,7 @@ def endmembers(
     count = parse_count(k)
     values = parse_pairs(settings or [])
     count = values.pop("k", "auto") if k == "auto" else count
-    engine = Engine(bands=bands, bbox=bbox, mask=mask, seed=seed, overwrite=overwrite)
+    engine = Engine(bands=bands, bbox=bbox, mask=mask, opening=opening, seed=seed, overwrite=overwrite)
     given = {role: path for role, path in (("polygons", polygons), ("names_from", names_from)) if path}
     refuse_input_as_output(output, [scene, *given.values()])
     registry.load_target(registry.card("unmixing", "polygons" if polygons else method).target)
