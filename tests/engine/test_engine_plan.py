@@ -132,13 +132,12 @@ def test_bad_sizes(text):
 
 def test_memory_is_seen():
     with PeakMemory(interval=0.005) as watch:
-        before = anonymous_memory()
         block = np.ones(30_000_000)
         give_up = time.monotonic() + 30  # the watch looks now and then, and a busy machine lets it wait
-        while watch.peak - before < 200e6 and time.monotonic() < give_up:
+        while watch.peak < anonymous_memory() and time.monotonic() < give_up:
             time.sleep(0.01)
-        del block
-    assert watch.peak - before > 200e6
+        held = anonymous_memory()
+    assert watch.peak >= 0.9 * held > block.nbytes  # what another thread frees or takes meanwhile is not counted
     assert free_memory() > 1 << 20
     check_fits(10, None, "this")
     with pytest.raises(TooLarge, match=r"needs 2 kB, but 1 kB are allowed by max_memory"):
