@@ -14,6 +14,7 @@ from torchspectral.backbones.less_vit import embedding as parts
 from torchspectral.backbones.less_vit.attention import Geometry
 from torchspectral.backbones.less_vit.block import LessBlock, set_plain
 from torchspectral.backbones.less_vit.masking import sample_channels
+from torchspectral.backbones.less_vit.options import BlockSettings
 from torchspectral.backbones.less_vit.reconstruction import (
     image_of_patches,
     reconstruction_loss,
@@ -75,7 +76,7 @@ def test_gradients_of_both_formulations_agree() -> None:
 
 def test_factors_in_pieces_and_strided_grids_give_the_same(monkeypatch) -> None:
     torch.manual_seed(0)
-    block, x = LessBlock(64, 2, 8, 16, init_values=0.7).eval(), torch.randn(2, 6, 17, 64)
+    block, x = LessBlock(BlockSettings(64, 2, 8, 16, init_values=0.7)).eval(), torch.randn(2, 6, 17, 64)
     from torchspectral.backbones.less_vit.attention import OuterProduct
 
     with torch.no_grad():
@@ -281,7 +282,14 @@ def test_wrong_inputs_are_refused() -> None:
         network(image(25), torch.linspace(400, 2400, 25))
     with pytest.raises(BadInput):
         network(None)
-    for changes in ({"num_heads": 3}, {"channel_width": 5}, {"embedding": "learnt"}, {"rank": 0}):
+    for changes in (
+        {"num_heads": 3},
+        {"channel_width": 5},
+        {"embedding": "learnt"},
+        {"rank": 0},
+        {"qk_nrm": True},
+        {"operator": "outer"},
+    ):
         with pytest.raises(BadSettings):
             LessViT(**{**SMALL, **changes})
     with pytest.raises(BadSettings, match="perception"):

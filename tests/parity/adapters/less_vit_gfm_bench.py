@@ -11,6 +11,7 @@ from parity_case import Case, Unsupported
 from torchspectral.backbones.less_vit import HyperMAE, LessViT
 from torchspectral.backbones.less_vit import embedding as parts
 from torchspectral.backbones.less_vit.block import LessBlock
+from torchspectral.backbones.less_vit.options import BlockSettings
 
 NAMES = {"channel_embed_dims_per_head": "channel_width", "decoder_embed_dim": "decoder_dim",
          "decoder_num_heads": "decoder_heads", "decoder_channel_embed_dims_per_head": "decoder_channel_width",
@@ -101,7 +102,9 @@ def run(case: Case) -> dict:
     if "norm1.weight" in state:
         names = ("rank", "qkv_bias", "qk_norm", "skip_pool", "init_values", "mlp_ratio")
         given = {name: said[name] for name in names if name in said}
-        block = LessBlock(said["dim"], said["num_heads"], said["channel_dim"], said["spatial_dim"], **given)
+        block = LessBlock(
+            BlockSettings(*(said[k] for k in ("dim", "num_heads", "channel_dim", "spatial_dim")), **given)
+        )
         return {"y": fill(case, block)(*case.tensors("x"))}
     if "tokens" in outputs:
         made = {

@@ -8,13 +8,13 @@ needed: keys and values of the grid for pooling, and the outer product before th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from torchspectral.backbones.less_vit.embedding import Angles, rotate
+from torchspectral.backbones.less_vit.options import BlockSettings
 from torchspectral.errors import BadSettings
 
 
@@ -49,32 +49,20 @@ class AttentionPool(nn.Module):
 
     Parameters
     ----------
-    dim, heads : int
-    qkv_bias, qk_norm : bool
-    attn_drop, proj_drop, eps : float
+    dim : int
+        Width of all heads.
+    settings : BlockSettings
     """
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        *,
-        qkv_bias: bool = True,
-        qk_norm: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-        eps: float = 1e-5,
-    ) -> None:
+    def __init__(self, dim: int, settings: BlockSettings) -> None:
         super().__init__()
-        self.heads, self.width, self.attn_drop = heads, dim // heads, attn_drop
-        self.plain = False
-        self.q = nn.Linear(dim, dim, bias=qkv_bias)
-        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
-        self.q_norm: nn.Module = nn.LayerNorm(self.width, eps=eps) if qk_norm else nn.Identity()
-        self.k_norm: nn.Module = nn.LayerNorm(self.width, eps=eps) if qk_norm else nn.Identity()
-        self.qk_norm = qk_norm
+        self.heads, self.width, self.attn_drop = settings.heads, dim // settings.heads, settings.attn_drop
+        self.plain, self.qk_norm = False, settings.qk_norm
+        self.q = nn.Linear(dim, dim, bias=settings.qkv_bias)
+        self.kv = nn.Linear(dim, 2 * dim, bias=settings.qkv_bias)
+        self.q_norm, self.k_norm = settings.head_norm(self.width), settings.head_norm(self.width)
         self.proj = nn.Linear(dim, dim)
-        self.proj_drop = nn.Dropout(proj_drop)
+        self.proj_drop = nn.Dropout(settings.drop)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Pooled token, (..., L, d) -> (..., d)."""
@@ -110,45 +98,16 @@ class LowDimPool(nn.Module):
 
     ROWS = 1024  # tokens at a time without gradients: the normalised ones then stay in the cache
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        channel_dim: int,
-        spatial_dim: int,
-        *,
-        qkv_bias: bool = True,
-        qk_norm: bool = False,
-        skip_pool: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-        eps: float = 1e-5,
-    ) -> None:
+    def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
-        self.skip_pool, self.plain = skip_pool, False
-        self.channel_linear = nn.Linear(dim, channel_dim)
-        self.spatial_linear = nn.Linear(dim, spatial_dim)
-        self.channel_norm = nn.LayerNorm(channel_dim, eps=eps)
-        self.spatial_norm = nn.LayerNorm(spatial_dim, eps=eps)
-        if not skip_pool:
-            self.channel_pool = AttentionPool(
-                channel_dim,
-                heads,
-                qkv_bias=qkv_bias,
-                qk_norm=qk_norm,
-                attn_drop=attn_drop,
-                proj_drop=proj_drop,
-                eps=eps,
-            )
-            self.spatial_pool = AttentionPool(
-                spatial_dim,
-                heads,
-                qkv_bias=qkv_bias,
-                qk_norm=qk_norm,
-                attn_drop=attn_drop,
-                proj_drop=proj_drop,
-                eps=eps,
-            )
+        self.skip_pool, self.plain = settings.skip_pool, False
+        self.channel_linear = nn.Linear(settings.dim, settings.channel_dim)
+        self.spatial_linear = nn.Linear(settings.dim, settings.spatial_dim)
+        self.channel_norm = settings.norm(settings.channel_dim)
+        self.spatial_norm = settings.norm(settings.spatial_dim)
+        if not settings.skip_pool:
+            self.channel_pool = AttentionPool(settings.channel_dim, settings)
+            self.spatial_pool = AttentionPool(settings.spatial_dim, settings)
 
     def forward(self, x: torch.Tensor, norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled channels and places of the grid (n, C', N', D), which ``norm`` normalises first."""
@@ -182,23 +141,13 @@ class LowDimPool(nn.Module):
 class Branch(nn.Module):
     """Self-attention along one axis with ``rank`` sets of queries, keys and values: (n, L, d) -> (n, h, r, L, d / h)."""
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        rank: int,
-        *,
-        qkv_bias: bool = True,
-        qk_norm: bool = False,
-        attn_drop: float = 0.0,
-        eps: float = 1e-5,
-    ) -> None:
+    def __init__(self, dim: int, settings: BlockSettings) -> None:
         super().__init__()
-        self.heads, self.rank, self.width, self.attn_drop = heads, rank, dim // heads, attn_drop
-        self.qk = nn.Linear(dim, 2 * rank * dim, bias=qkv_bias)
-        self.v = nn.Linear(dim, rank * dim, bias=qkv_bias)
-        self.q_norm: nn.Module = nn.LayerNorm(self.width, eps=eps) if qk_norm else nn.Identity()
-        self.k_norm: nn.Module = nn.LayerNorm(self.width, eps=eps) if qk_norm else nn.Identity()
+        self.heads, self.rank = settings.heads, settings.rank
+        self.width, self.attn_drop = dim // settings.heads, settings.attn_drop
+        self.qk = nn.Linear(dim, 2 * self.rank * dim, bias=settings.qkv_bias)
+        self.v = nn.Linear(dim, self.rank * dim, bias=settings.qkv_bias)
+        self.q_norm, self.k_norm = settings.head_norm(self.width), settings.head_norm(self.width)
 
     def forward(self, x: torch.Tensor, angles: Angles | None = None, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Attend along the axis."""
@@ -216,27 +165,13 @@ class OuterProduct(nn.Module):
 
     FACTOR_VALUES = 1 << 22  # of the projected factors in memory at a time, without gradients
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        channel_dim: int,
-        spatial_dim: int,
-        rank: int,
-        *,
-        qkv_bias: bool,
-        qk_norm: bool,
-        attn_drop: float,
-        proj_drop: float,
-        eps: float,
-    ) -> None:
+    def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
-        self.heads, self.rank, self.plain = heads, rank, False
-        common: dict[str, Any] = {"qkv_bias": qkv_bias, "qk_norm": qk_norm, "attn_drop": attn_drop, "eps": eps}
-        self.channel_branch = Branch(channel_dim, heads, rank, **common)
-        self.spatial_branch = Branch(spatial_dim, heads, rank, **common)
-        self.proj = nn.Linear(dim, dim)
-        self.proj_drop = nn.Dropout(proj_drop)
+        self.heads, self.rank, self.plain = settings.heads, settings.rank, False
+        self.channel_branch = Branch(settings.channel_dim, settings)
+        self.spatial_branch = Branch(settings.spatial_dim, settings)
+        self.proj = nn.Linear(settings.dim, settings.dim)
+        self.proj_drop = nn.Dropout(settings.drop)
 
     def forward(self, channel: torch.Tensor, spatial: torch.Tensor, geometry: Geometry) -> torch.Tensor:
         """New tokens of the grid from pooled channels (n, C', d_c h) and places (n, N', d_s h)."""
@@ -309,48 +244,19 @@ class LowRankAttention(nn.Module):
 
     Parameters
     ----------
-    dim, heads : int
-        Width of a token and number of heads.
-    channel_dim, spatial_dim : int
-        ``d_c * heads`` and ``d_s * heads``, where ``d_c * d_s = dim / heads``.
-    rank : int
-        Outer products that are averaged.
-    qkv_bias, qk_norm, skip_pool : bool
-    attn_drop, proj_drop, eps : float
+    settings : BlockSettings
 
     References
     ----------
     arXiv 2503.12843 (2025), section 3.2; rank > 1 as in arXiv 2605.18541: values for each rank, mean over ranks.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        channel_dim: int,
-        spatial_dim: int,
-        *,
-        rank: int = 1,
-        qkv_bias: bool = True,
-        qk_norm: bool = False,
-        skip_pool: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-        eps: float = 1e-5,
-    ) -> None:
+    def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
-        check_widths(dim, heads, channel_dim, spatial_dim, rank)
-        common: dict[str, Any] = {
-            "qkv_bias": qkv_bias,
-            "qk_norm": qk_norm,
-            "attn_drop": attn_drop,
-            "proj_drop": proj_drop,
-            "eps": eps,
-        }
-        self.low_dim_pool = LowDimPool(dim, heads, channel_dim, spatial_dim, skip_pool=skip_pool, **common)
-        self.channel_norm = nn.LayerNorm(channel_dim, eps=eps)
-        self.spatial_norm = nn.LayerNorm(spatial_dim, eps=eps)
-        self.attn = OuterProduct(dim, heads, channel_dim, spatial_dim, rank, **common)
+        self.low_dim_pool = LowDimPool(settings)
+        self.channel_norm = settings.norm(settings.channel_dim)
+        self.spatial_norm = settings.norm(settings.spatial_dim)
+        self.attn = OuterProduct(settings)
 
     def _pooled(self, x: torch.Tensor, norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         channel, spatial = self.low_dim_pool(x, norm)
@@ -368,35 +274,18 @@ class LowRankAttention(nn.Module):
 class AdditiveAttention(nn.Module):
     """Ablation: both branches, brought to the width of a head by a linear map each, are added instead of multiplied."""
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        channel_dim: int,
-        spatial_dim: int,
-        *,
-        rank: int = 1,
-        qkv_bias: bool = True,
-        qk_norm: bool = False,
-        skip_pool: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-        eps: float = 1e-5,
-    ) -> None:
+    def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
-        check_widths(dim, heads, channel_dim, spatial_dim, rank)
-        common: dict[str, Any] = {"qkv_bias": qkv_bias, "qk_norm": qk_norm, "attn_drop": attn_drop, "eps": eps}
-        self.low_dim_pool = LowDimPool(
-            dim, heads, channel_dim, spatial_dim, skip_pool=skip_pool, proj_drop=proj_drop, **common
-        )
-        self.channel_norm = nn.LayerNorm(channel_dim, eps=eps)
-        self.spatial_norm = nn.LayerNorm(spatial_dim, eps=eps)
-        self.channel_branch = Branch(channel_dim, heads, rank, **common)
-        self.spatial_branch = Branch(spatial_dim, heads, rank, **common)
-        self.P_c = nn.Linear(channel_dim // heads, dim // heads)
-        self.P_s = nn.Linear(spatial_dim // heads, dim // heads)
+        dim, heads = settings.dim, settings.heads
+        self.low_dim_pool = LowDimPool(settings)
+        self.channel_norm = settings.norm(settings.channel_dim)
+        self.spatial_norm = settings.norm(settings.spatial_dim)
+        self.channel_branch = Branch(settings.channel_dim, settings)
+        self.spatial_branch = Branch(settings.spatial_dim, settings)
+        self.P_c = nn.Linear(settings.channel_dim // heads, dim // heads)
+        self.P_s = nn.Linear(settings.spatial_dim // heads, dim // heads)
         self.proj = nn.Linear(dim, dim)
-        self.proj_drop = nn.Dropout(proj_drop)
+        self.proj_drop = nn.Dropout(settings.drop)
 
     def forward(self, x: torch.Tensor, norm: nn.Module, geometry: Geometry) -> torch.Tensor:
         """Attend over the normalised grid."""
@@ -415,26 +304,14 @@ class FullAttention(nn.Module):
     Rotary angles must be those of two halves of a head (`SpatialSpectralRoPE(head // 2, head // 2)`).
     """
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        *,
-        qkv_bias: bool = True,
-        qk_norm: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-        eps: float = 1e-5,
-    ) -> None:
+    def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
-        if dim % heads:
-            raise BadSettings(f"got {dim} values for {heads} heads, expected a multiple")
-        self.heads, self.width, self.attn_drop = heads, dim // heads, attn_drop
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.q_norm: nn.Module = nn.LayerNorm(self.width, eps=eps) if qk_norm else nn.Identity()
-        self.k_norm: nn.Module = nn.LayerNorm(self.width, eps=eps) if qk_norm else nn.Identity()
+        dim = settings.dim
+        self.heads, self.width, self.attn_drop = settings.heads, dim // settings.heads, settings.attn_drop
+        self.qkv = nn.Linear(dim, 3 * dim, bias=settings.qkv_bias)
+        self.q_norm, self.k_norm = settings.head_norm(self.width), settings.head_norm(self.width)
         self.proj = nn.Linear(dim, dim)
-        self.proj_drop = nn.Dropout(proj_drop)
+        self.proj_drop = nn.Dropout(settings.drop)
 
     def forward(self, x: torch.Tensor, norm: nn.Module, geometry: Geometry) -> torch.Tensor:
         """Attend over the normalised grid.
@@ -465,19 +342,3 @@ class FullAttention(nn.Module):
             spectral = (spectral[0][:, None, None], spectral[1][:, None, None])
             channel = rotate(channel.transpose(2, 3), spectral).transpose(2, 3)
         return torch.cat([place, channel], dim=-1)
-
-
-def check_widths(dim: int, heads: int, channel_dim: int, spatial_dim: int, rank: int) -> None:
-    """Hold the widths of both branches against the width of a head.
-
-    Raises
-    ------
-    BadSettings
-    """
-    fits = not (dim % heads or channel_dim % heads or spatial_dim % heads) and rank >= 1
-    if not fits or (channel_dim // heads) * (spatial_dim // heads) != dim // heads:
-        raise BadSettings(
-            f"got {heads} heads, tokens {dim} wide, branches {channel_dim} (channels) and {spatial_dim} (space) wide, rank "
-            f"{rank}: expected widths that the heads divide, with channel width times spatial width of a head = width of "
-            "a head, and a rank of at least 1"
-        )

@@ -1,8 +1,6 @@
-"""A block of LESS ViT, and settings that encoder and decoder share."""
+"""A block of LESS ViT, and stacks of blocks."""
 
 from __future__ import annotations
-
-from typing import Any, Literal
 
 import torch
 from timm.layers import DropPath, LayerScale, Mlp
@@ -16,8 +14,13 @@ from torchspectral.backbones.less_vit.attention import (
     LowRankAttention,
     lean,
 )
+from torchspectral.backbones.less_vit.options import BlockSettings
 
-Operator = Literal["low_rank", "additive", "full"]
+ATTENTION: dict[str, type[LowRankAttention | AdditiveAttention | FullAttention]] = {
+    "low_rank": LowRankAttention,
+    "additive": AdditiveAttention,
+    "full": FullAttention,
+}
 
 
 class LessBlock(nn.Module):
@@ -25,22 +28,7 @@ class LessBlock(nn.Module):
 
     Parameters
     ----------
-    dim, heads : int
-        Width of a token and number of heads.
-    channel_dim, spatial_dim : int
-        Width of all heads of the channel and of the spatial branch: ``(channel_dim / heads) * (spatial_dim / heads)``
-        is the width of a head.
-    rank : int
-        Outer products that are averaged.
-    operator : {"low_rank", "additive", "full"}
-        LESS attention, or one of its ablations.
-    qkv_bias, qk_norm, skip_pool : bool
-        Biases of queries, keys and values; their normalisation; token 0 in place of attention pooling.
-    init_values : float, optional
-        Start of LayerScale; None: without.
-    mlp_ratio, drop, attn_drop, drop_path : float
-    eps : float
-        Of every LayerNorm.
+    settings : BlockSettings
 
     Attributes
     ----------
@@ -54,43 +42,16 @@ class LessBlock(nn.Module):
 
     ROWS = 2048  # tokens whose 4 D wide activations are in memory at a time without gradients
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        channel_dim: int,
-        spatial_dim: int,
-        *,
-        rank: int = 1,
-        operator: Operator = "low_rank",
-        qkv_bias: bool = True,
-        qk_norm: bool = False,
-        skip_pool: bool = False,
-        init_values: float | None = None,
-        mlp_ratio: float = 4.0,
-        drop: float = 0.0,
-        attn_drop: float = 0.0,
-        drop_path: float = 0.0,
-        eps: float = 1e-5,
-    ) -> None:
+    def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
         self.plain = False
-        drops = {"attn_drop": attn_drop, "proj_drop": drop, "eps": eps}
-        self.attn: LowRankAttention | AdditiveAttention | FullAttention
-        if operator == "full":
-            self.attn = FullAttention(dim, heads, qkv_bias=qkv_bias, qk_norm=qk_norm, **drops)
-        else:
-            kind = LowRankAttention if operator == "low_rank" else AdditiveAttention
-            self.attn = kind(
-                dim, heads, channel_dim, spatial_dim,
-                rank=rank, qkv_bias=qkv_bias, qk_norm=qk_norm, skip_pool=skip_pool, **drops,
-            )  # fmt: skip
-        self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
-        self.ls1: nn.Module = nn.Identity() if init_values is None else LayerScale(dim, init_values)
-        self.ls2: nn.Module = nn.Identity() if init_values is None else LayerScale(dim, init_values)
-        self.drop_path = DropPath(drop_path)
+        dim, start = settings.dim, settings.init_values
+        self.attn: LowRankAttention | AdditiveAttention | FullAttention = ATTENTION[settings.operator](settings)
+        self.norm1, self.norm2 = settings.norm(), settings.norm()
+        self.mlp = Mlp(dim, int(dim * settings.mlp_ratio), drop=settings.drop)
+        self.ls1: nn.Module = nn.Identity() if start is None else LayerScale(dim, start)
+        self.ls2: nn.Module = nn.Identity() if start is None else LayerScale(dim, start)
+        self.drop_path = DropPath(settings.drop_path)
 
     def forward(self, x: torch.Tensor, geometry: Geometry | None = None, *, overwrite: bool = False) -> torch.Tensor:
         """Tokens after the block.
@@ -131,10 +92,10 @@ class LessBlock(nn.Module):
             part.addmm_(wide, weight.T)
 
 
-def make_blocks(depth: int, *, drop_path: float = 0.0, **settings: Any) -> nn.ModuleList:
-    """Blocks whose stochastic depth grows from 0 to ``drop_path``."""
-    rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
-    return nn.ModuleList(LessBlock(drop_path=rate, **settings) for rate in rates)
+def make_blocks(depth: int, settings: BlockSettings) -> nn.ModuleList:
+    """Blocks whose stochastic depth grows from 0 to that of the settings."""
+    rates = [settings.drop_path * i / max(depth - 1, 1) for i in range(depth)]
+    return nn.ModuleList(LessBlock(settings.with_path(rate)) for rate in rates)
 
 
 def run_block(block: nn.Module, x: torch.Tensor, geometry: Geometry, recompute: bool) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from torchspectral.backbones.less_vit.block import Operator, initialise, make_blocks, run_block
+from torchspectral.backbones.less_vit.block import initialise, make_blocks, run_block
 from torchspectral.backbones.less_vit.embedding import SinCosEmbedding, perception_mask
 from torchspectral.backbones.less_vit.encoder import (
     Kept,
@@ -14,6 +14,7 @@ from torchspectral.backbones.less_vit.encoder import (
     make_geometry,
     with_first,
 )
+from torchspectral.backbones.less_vit.options import BlockSettings
 from torchspectral.errors import BadSettings
 
 
@@ -25,65 +26,40 @@ class HyperDecoder(nn.Module):
     patch_size : int
     encoder_dim : int
         Width of the encoder's tokens.
-    embed_dim, depth, num_heads, channel_width, rank : int
+    blocks : BlockSettings
         Of the decoder's own blocks.
+    depth : int
     embedding : {"sincos", "rope", "none"}
         How mask tokens know their place and wavelength. "none" is what the second paper's code does with "rope" in the
         encoder: all masked tokens of an image then predict the same.
     rope_base : float
     perception_radius : float, optional
         [m], over all places.
-    operator, qkv_bias, qk_norm, init_values, mlp_ratio, drop, attn_drop, drop_path, eps
-        See `LessBlock`.
     """
 
     def __init__(
         self,
         patch_size: int,
         encoder_dim: int,
-        embed_dim: int = 512,
+        blocks: BlockSettings,
         depth: int = 8,
-        num_heads: int = 16,
-        channel_width: int = 4,
-        rank: int = 1,
         *,
         embedding: str = "sincos",
         rope_base: float = 100.0,
         perception_radius: float | None = None,
-        operator: Operator = "low_rank",
-        qkv_bias: bool = True,
-        qk_norm: bool = False,
-        init_values: float | None = None,
-        mlp_ratio: float = 4.0,
-        drop: float = 0.0,
-        attn_drop: float = 0.0,
-        drop_path: float = 0.0,
-        eps: float = 1e-6,
     ) -> None:
         super().__init__()
         if embedding not in ("sincos", "rope", "none"):
             raise BadSettings(f"got embedding {embedding!r}, expected sincos, rope or none")
-        if embed_dim % num_heads or (embed_dim // num_heads) % channel_width:
-            raise BadSettings(
-                f"got decoder tokens {embed_dim} wide, {num_heads} heads and channel width {channel_width}, expected heads "
-                "that divide the tokens, and a channel width that divides a head"
-            )
+        embed_dim = blocks.dim
         self.patch_size, self.perception_radius, self.recompute = patch_size, perception_radius, False
         self.mask_token = nn.Parameter(torch.randn(1, 1, 1, embed_dim) * 0.02)
         self.spatial_mask_token = nn.Parameter(torch.randn(1, 1, 1, embed_dim) * 0.02)
         self.channel_mask_token = nn.Parameter(torch.randn(1, 1, 1, embed_dim) * 0.02)
         self.decoder_embed = nn.Linear(encoder_dim, embed_dim)
-        self.decoder_pos_chan_embed = (
-            None
-            if embedding == "none"
-            else grid_embedding(embedding, operator, embed_dim, num_heads, channel_width, rope_base)
-        )
-        self.decoder_blocks = make_blocks(
-            depth, dim=embed_dim, heads=num_heads, channel_dim=channel_width * num_heads,
-            spatial_dim=embed_dim // channel_width, rank=rank, operator=operator, qkv_bias=qkv_bias, qk_norm=qk_norm,
-            init_values=init_values, mlp_ratio=mlp_ratio, drop=drop, attn_drop=attn_drop, drop_path=drop_path, eps=eps,
-        )  # fmt: skip
-        self.decoder_norm = nn.LayerNorm(embed_dim, eps=eps)
+        self.decoder_pos_chan_embed = None if embedding == "none" else grid_embedding(embedding, blocks, rope_base)
+        self.decoder_blocks = make_blocks(depth, blocks)
+        self.decoder_norm = blocks.norm()
         self.decoder_optical_pred = nn.Linear(embed_dim, patch_size**2)
         self.decoder_radar_pred = nn.Linear(embed_dim, patch_size**2)
         initialise(self)

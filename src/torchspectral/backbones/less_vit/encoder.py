@@ -11,7 +11,7 @@ from torch import nn
 
 from torchspectral.backbones.base import Backbone, Bands, KeyMap, check_image
 from torchspectral.backbones.less_vit.attention import Geometry
-from torchspectral.backbones.less_vit.block import Operator, initialise, make_blocks, run_block
+from torchspectral.backbones.less_vit.block import initialise, make_blocks, run_block
 from torchspectral.backbones.less_vit.embedding import (
     ENMAP_RANGE,
     SinCosEmbedding,
@@ -19,8 +19,11 @@ from torchspectral.backbones.less_vit.embedding import (
     TiedPatchEmbed,
     perception_mask,
 )
+from torchspectral.backbones.less_vit.options import BlockSettings
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, TooLarge
 
+EPS = 1e-6
+"""Of every norm of encoder and decoder."""
 OLD_KEYS = {
     r"(blocks\.\d+)\.attn\.(channel_branch|spatial_branch|proj)\.": r"\1.attn.attn.\2.",
     r"(blocks\.\d+)\.(low_dim_pool|channel_norm|spatial_norm)\.": r"\1.attn.\2.",
@@ -53,7 +56,6 @@ class LessViT(Backbone):
     embed_dim, depth, num_heads : int
     channel_width : int
         Width d_c of a head in the channel branch; that of the spatial branch is ``embed_dim / num_heads / d_c``.
-    rank : int
     embedding : {"sincos", "rope"}
         Of the first paper (added once, wavelengths in nm) or of the second (rotary).
     rope_base : float
@@ -63,10 +65,11 @@ class LessViT(Backbone):
         [m]; places further apart do not see each other.
     resolution : float
         [m] a pixel, where a call does not say.
-    operator, qkv_bias, qk_norm, skip_pool, init_values, mlp_ratio, drop, attn_drop, drop_path, eps
-        See `LessBlock`.
     max_tokens : int
         More tokens an image than this are refused.
+    **blocks
+        rank, operator, qkv_bias, qk_norm, skip_pool, init_values, mlp_ratio, drop, attn_drop, drop_path, eps of
+        `BlockSettings`; eps is 1e-6 here.
 
     Notes
     -----
@@ -93,35 +96,21 @@ class LessViT(Backbone):
         depth: int = 12,
         num_heads: int = 12,
         channel_width: int = 4,
-        rank: int = 1,
         *,
         embedding: str = "sincos",
         rope_base: float = 100.0,
         wavelength_range: tuple[float, float] = ENMAP_RANGE,
         perception_radius: float | None = None,
         resolution: float = 30.0,
-        operator: Operator = "low_rank",
-        qkv_bias: bool = True,
-        qk_norm: bool = False,
-        skip_pool: bool = False,
-        init_values: float | None = None,
-        mlp_ratio: float = 4.0,
-        drop: float = 0.0,
-        attn_drop: float = 0.0,
-        drop_path: float = 0.0,
-        eps: float = 1e-6,
         max_tokens: int = 65536,
+        **blocks: Any,
     ) -> None:
         super().__init__()
         if embedding not in ("sincos", "rope"):
             raise BadSettings(f"got embedding {embedding!r}, expected sincos or rope")
-        if operator == "full" and perception_radius is not None:
+        own = BlockSettings.of_tokens(embed_dim, num_heads, channel_width, **{"eps": EPS, **blocks})
+        if own.operator == "full" and perception_radius is not None:
             raise BadSettings("full attention has no perception mask: leave perception_radius out")
-        if embed_dim % num_heads or (embed_dim // num_heads) % channel_width:
-            raise BadSettings(
-                f"got tokens {embed_dim} wide, {num_heads} heads and channel width {channel_width}, expected heads that "
-                "divide the tokens, and a channel width that divides a head"
-            )
         self.bands = Bands(needs_wavelengths=True)
         self.stride, self.dim, self.map_dims = patch_size, embed_dim, (embed_dim,)
         self.patch_size, self.resolution, self.max_tokens = patch_size, resolution, max_tokens
@@ -132,14 +121,9 @@ class LessViT(Backbone):
         self.channel_cls_token = nn.Parameter(torch.randn(1, 1, embed_dim) * 0.02)
         self.optical_patch_embed = TiedPatchEmbed(patch_size, embed_dim)
         self.radar_patch_embed = TiedPatchEmbed(patch_size, embed_dim)
-        self.pos_chan_embed = grid_embedding(embedding, operator, embed_dim, num_heads, channel_width, rope_base)
-        self.blocks = make_blocks(
-            depth, dim=embed_dim, heads=num_heads, channel_dim=channel_width * num_heads,
-            spatial_dim=embed_dim // channel_width, rank=rank, operator=operator, qkv_bias=qkv_bias, qk_norm=qk_norm,
-            skip_pool=skip_pool, init_values=init_values, mlp_ratio=mlp_ratio, drop=drop, attn_drop=attn_drop,
-            drop_path=drop_path, eps=eps,
-        )  # fmt: skip
-        self.norm = nn.LayerNorm(embed_dim, eps=eps)
+        self.pos_chan_embed = grid_embedding(embedding, own, rope_base)
+        self.blocks = make_blocks(depth, own)
+        self.norm = own.norm()
         initialise(self)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -385,16 +369,14 @@ def with_first(index: torch.Tensor) -> torch.Tensor:
     return nn.functional.pad(index + 1, (1, 0), value=0)
 
 
-def grid_embedding(
-    embedding: str, operator: str, dim: int, heads: int, channel_width: int, rope_base: float
-) -> SinCosEmbedding | SpatialSpectralRoPE:
-    """Embedding of places and wavelengths for tokens of this width."""
+def grid_embedding(embedding: str, blocks: BlockSettings, rope_base: float) -> SinCosEmbedding | SpatialSpectralRoPE:
+    """Embedding of places and wavelengths for the tokens of these blocks."""
     if embedding == "sincos":
-        return SinCosEmbedding(dim)
-    head = dim // heads
-    if operator == "full":
+        return SinCosEmbedding(blocks.dim)
+    head = blocks.dim // blocks.heads
+    if blocks.operator == "full":
         return SpatialSpectralRoPE(head // 2, head // 2, rope_base)
-    return SpatialSpectralRoPE(head // channel_width, channel_width, rope_base)
+    return SpatialSpectralRoPE(head // blocks.channel_width, blocks.channel_width, rope_base)
 
 
 def add_sincos(

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from torchspectral.backbones.base import LEAST_MATCH, KeyMap, Match, load_matched
-from torchspectral.backbones.less_vit.block import Operator
 from torchspectral.backbones.less_vit.decoder import HyperDecoder
 from torchspectral.backbones.less_vit.embedding import ENMAP_RANGE
-from torchspectral.backbones.less_vit.encoder import OLD_KEYS, Kept, LessViT
+from torchspectral.backbones.less_vit.encoder import EPS, OLD_KEYS, Kept, LessViT
 from torchspectral.backbones.less_vit.masking import channels_to_keep, draw_masks, places_to_keep, sample_channels
+from torchspectral.backbones.less_vit.options import BlockSettings
 from torchspectral.backbones.less_vit.reconstruction import (
     image_of_patches,
     reconstruction_loss,
@@ -67,7 +67,7 @@ class HyperMAE(nn.Module):
 
     Parameters
     ----------
-    patch_size, embed_dim, depth, num_heads, channel_width, rank : int
+    patch_size, embed_dim, depth, num_heads, channel_width : int
         Of the encoder; see `LessViT`.
     decoder_dim, decoder_depth, decoder_heads, decoder_channel_width : int
     mask_ratio, channel_mask_ratio : float
@@ -79,9 +79,10 @@ class HyperMAE(nn.Module):
     embedding : {"sincos", "rope"}
     decoder_rope : bool
         With "rope": mask tokens of the decoder know place and wavelength. False is the authors' code.
-    wavelength_range, rope_base, perception_radius, resolution, operator, qkv_bias, qk_norm, skip_pool, init_values, \
-mlp_ratio, drop, attn_drop, drop_path, eps, max_tokens
+    rope_base, perception_radius, wavelength_range, resolution, max_tokens
         See `LessViT`.
+    **blocks
+        Options of `BlockSettings`; the decoder shares them, but always pools.
 
     References
     ----------
@@ -95,7 +96,6 @@ mlp_ratio, drop, attn_drop, drop_path, eps, max_tokens
         depth: int = 12,
         num_heads: int = 12,
         channel_width: int = 4,
-        rank: int = 1,
         *,
         decoder_dim: int = 512,
         decoder_depth: int = 8,
@@ -107,21 +107,12 @@ mlp_ratio, drop, attn_drop, drop_path, eps, max_tokens
         norm_pix: bool = True,
         embedding: str = "sincos",
         decoder_rope: bool = True,
-        wavelength_range: tuple[float, float] = ENMAP_RANGE,
         rope_base: float = 100.0,
         perception_radius: float | None = None,
+        wavelength_range: tuple[float, float] = ENMAP_RANGE,
         resolution: float = 30.0,
-        operator: Operator = "low_rank",
-        qkv_bias: bool = True,
-        qk_norm: bool = False,
-        skip_pool: bool = False,
-        init_values: float | None = None,
-        mlp_ratio: float = 4.0,
-        drop: float = 0.0,
-        attn_drop: float = 0.0,
-        drop_path: float = 0.0,
-        eps: float = 1e-6,
         max_tokens: int = 65536,
+        **blocks: Any,
     ) -> None:
         super().__init__()
         if not (0 <= mask_ratio < 1 and 0 <= channel_mask_ratio < 1):
@@ -129,20 +120,17 @@ mlp_ratio, drop, attn_drop, drop_path, eps, max_tokens
                 f"got mask ratios {mask_ratio} (places) and {channel_mask_ratio} (channels), expected shares from 0 to "
                 "below 1"
             )
-        shared: dict[str, Any] = {
-            "rank": rank, "rope_base": rope_base, "perception_radius": perception_radius, "operator": operator,
-            "qkv_bias": qkv_bias, "qk_norm": qk_norm, "init_values": init_values, "mlp_ratio": mlp_ratio, "drop": drop,
-            "attn_drop": attn_drop, "drop_path": drop_path, "eps": eps,
-        }  # fmt: skip
+        where: dict[str, Any] = {"rope_base": rope_base, "perception_radius": perception_radius}
         self.mask_ratio, self.channel_mask_ratio = mask_ratio, channel_mask_ratio
         self.channel_dropout, self.norm_pix, self.patch_size = channel_dropout, norm_pix, patch_size
         self.encoder = LessViT(
-            patch_size, embed_dim, depth, num_heads, channel_width, embedding=embedding, skip_pool=skip_pool,
-            wavelength_range=wavelength_range, resolution=resolution, max_tokens=max_tokens, **shared,
+            patch_size, embed_dim, depth, num_heads, channel_width, embedding=embedding, max_tokens=max_tokens,
+            wavelength_range=wavelength_range, resolution=resolution, **where, **blocks,
         )  # fmt: skip
+        own = {"eps": EPS, **blocks, "skip_pool": False}
         self.decoder = HyperDecoder(
-            patch_size, embed_dim, decoder_dim, decoder_depth, decoder_heads, decoder_channel_width,
-            embedding="none" if embedding == "rope" and not decoder_rope else embedding, **shared,
+            patch_size, embed_dim, BlockSettings.of_tokens(decoder_dim, decoder_heads, decoder_channel_width, **own),
+            decoder_depth, embedding="none" if embedding == "rope" and not decoder_rope else embedding, **where,
         )  # fmt: skip
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
