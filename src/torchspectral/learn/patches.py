@@ -130,8 +130,8 @@ class PatchStore:
         """Number of samples of a part."""
         return int(self.windows[part].shape[0])
 
-    def sample(self, part: str, index: int) -> dict[str, np.ndarray]:
-        """Arrays (channel, y, x) of one sample by role, float32."""
+    def sample(self, part: str, index: int, rng: np.random.Generator | None = None) -> dict[str, np.ndarray]:
+        """Arrays (channel, y, x) of one sample by role, float32; nothing is drawn from `rng`."""
         return {role: np.asarray(array[index]) for role, array in self.arrays[part].items()}
 
     @property
@@ -168,7 +168,7 @@ def build_store(
     """Cut the samples of a training, or open the store where it exists.
 
     Scenes are read block by block with the recipe's `reach` as margin; patches with a value that is not finite in any
-    role are left out. The store appears under its name only when it is complete.
+    role are left out, or, where the recipe uses masks, those with more holes than its setting allows. The store appears under its name only when it is complete.
 
     Raises
     ------
@@ -214,11 +214,11 @@ def _fill(
     done = dropped = 0
     for places, read in _reads(recipe, scenes, plan.places):
         scene = places[0].scene
-        arrays = recipe.pairs(read_block(scenes[scene].scene, read))
+        arrays = recipe.arrays(read_block(scenes[scene].scene, read))
         for part, _, window, _ in places:
             sample = crop(arrays, recipe, read, window)
             done += 1
-            if not all(np.isfinite(a).all() for a in sample.values()):
+            if not all(np.isfinite(a).all() for a in sample.values()) or _gone(sample) > recipe.settings.holes:
                 dropped += 1
                 continue
             if part not in writers:
@@ -244,6 +244,11 @@ def _fill(
             "leakage": plan.leakage.sentence(),
         }
     )
+
+
+def _gone(sample: Mapping[str, np.ndarray]) -> float:
+    """Share of a sample without values, where it says which they are."""
+    return 1.0 - float(sample["valid"].mean()) if "valid" in sample else 0.0
 
 
 def _numbers(window: Window) -> list[int]:

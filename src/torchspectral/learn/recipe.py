@@ -68,6 +68,11 @@ class TrainingSettings(Settings):
     )
     monitor_samples: int = setting(1000, "held-out patches whose embeddings are looked at", ge=10, le=2000)
     cache: int = setting(256, "patches are kept in memory where all of them are at most this", unit="MiB", ge=0)
+    holes: float = setting(0.5, "most of a patch that may be nodata, for methods that use masks", ge=0, lt=1)
+    broken: str = setting(
+        "refuse", "broken files of a patch set: refuse, or skip and count them", pattern="^(refuse|skip)$"
+    )
+    sensor: str = setting("", "which of the sensors, or band counts, of a patch set that has several")
 
 
 class Recipe(ABC):
@@ -93,6 +98,12 @@ class Recipe(ABC):
         of a large scene are read with this margin, which is then thrown away; it never reaches into another part.
     layers : tuple of str
         Layers to open with each scene (``("pan",)``); scenes then are Datasets.
+    uses : tuple of str
+        Roles beyond those of `pairs` that the training can use, all (channel, y, x) float32. ``valid`` (1, y, x): 1
+        where every role has a value; patches with holes are then kept, and hold 0 there. From patch sets also
+        ``later`` (the lead role at another date of the place, else at the same one; ``later_valid`` with it), ``label``
+        ((1, 1, 1) number of the class, (classes, 1, 1) of several, or (targets, 1, 1)) and ``mask`` ((1, y, x), number
+        of the class of each pixel); the last two only where the set has them, see `learn.patch_sets.labels_of`.
     monitor, mode : str
         Figure of `validate` that picks the best checkpoint, "min" or "max".
 
@@ -111,6 +122,7 @@ class Recipe(ABC):
     multiple: int = 1
     reach: int = 0
     layers: ClassVar[tuple[str, ...]] = ()
+    uses: ClassVar[tuple[str, ...]] = ()
     monitor: ClassVar[str] = "loss"
     mode: ClassVar[str] = "min"
 
@@ -144,6 +156,17 @@ class Recipe(ABC):
             pixels of `scene`, cropped at the bottom and the right to a multiple of `multiple`; a role on another grid
             covers the same ground with a whole number of pixels a `multiple`.
         """
+
+    def arrays(self, scene: Scene) -> dict[str, np.ndarray]:
+        """`pairs`, with the role ``valid`` and 0 in place of NaN where the recipe uses masks."""
+        made = self.pairs(scene)
+        lead = made.get(self.lead)
+        if "valid" not in self.uses or lead is None:
+            return made
+        alike = [role for role, array in made.items() if array.shape[-2:] == lead.shape[-2:]]
+        seen = np.all([np.isfinite(made[role]).all(0) for role in alike], axis=0)
+        filled = {role: np.where(np.isfinite(made[role]), made[role], np.float32(0)) for role in alike}
+        return {**made, **filled, "valid": seen[None].astype(np.float32)}
 
     @abstractmethod
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
@@ -210,7 +233,7 @@ class Recipe(ABC):
         """Figures of a whole held-out scene in memory; by default `validate` on all of it as one patch."""
         import torch
 
-        arrays = self.pairs(scene)
+        arrays = self.arrays(scene)
         batch = {role: torch.from_numpy(np.nan_to_num(a))[None] for role, a in arrays.items()}
         model.eval()
         with torch.no_grad():

@@ -62,7 +62,7 @@ class TrainingPatches(Dataset[dict[str, torch.Tensor]]):
         epoch, index = key
         rng = np.random.default_rng([self.seed, 3, epoch, index])
         arrays = augment(
-            self.store.sample(TRAIN, index),
+            self.store.sample(TRAIN, index, rng),
             rng,
             flips=self.flips,
             jitter=self.jitter,
