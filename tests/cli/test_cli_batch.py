@@ -19,7 +19,7 @@ from affine import Affine
 import torchspectral as ts
 from torchspectral.cli import main
 from torchspectral.cli.batch import expand, outputs_for
-from torchspectral.cli.options import OutPath
+from torchspectral.cli.options import OutPath, repeat_pairs
 from torchspectral.errors import BadSettings, BrokenProduct, Interrupted, ProductNotFound, UnsafeInput
 from torchspectral.geo import grid_of, mosaic, orthorectify, place, window
 from torchspectral.io.item_collections import products_of, read_items
@@ -455,3 +455,25 @@ def test_time_is_asked_for_before_the_work(folder: Path, capfd: pytest.CaptureFi
     started = time.time()
     assert run("convert", "b.tif", "-o", "c.tif", "--stac", "--acquired", "2022-07-24T00:00:00Z", "--json") == 0
     assert rows_of(capfd)[0]["outputs"]["stac"] == "c.tif.stac.json" and time.time() >= started
+
+
+def test_what_stands_beside_outputs_is_no_input(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    scene = make_scene(folder / "a scene.tif")
+    beside = Path(f"{scene}.run.yaml")
+    beside.write_text("method: convert")
+    assert list(expand([scene, beside])) == [scene]
+    assert "passed over a scene.tif.run.yaml" in capfd.readouterr().err
+    assert list(expand([beside])) == [beside]
+    with pytest.raises(ProductNotFound, match="the products themselves"):
+        expand([beside, beside])
+
+
+def test_several_pairs_may_follow_one_option(folder: Path) -> None:
+    (folder / "b=2.tif").touch()
+    words = ["unmix", "s.tif", "--set", "a=1", "nmf.b=[1, 2]", "c=x=y", "-k", "3", "--open=key=v", "size=4", "d=1"]
+    paired = repeat_pairs(words)
+    assert paired[2:8] == ["--set", "a=1", "--set", "nmf.b=[1, 2]", "--set", "c=x=y"]
+    assert paired[8:] == ["-k", "3", "--open=key=v", "--open", "size=4", "--open", "d=1"]
+    assert repeat_pairs(["--set", "a=1", "b=2.tif", "c=3"]) == ["--set", "a=1", "b=2.tif", "c=3"]
+    assert repeat_pairs(["--set", "a=1", "--", "b=2"]) == ["--set", "a=1", "--", "b=2"]
+    assert repeat_pairs(["--set"]) == ["--set"]

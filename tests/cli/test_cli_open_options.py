@@ -130,3 +130,39 @@ def test_benches_take_them(mat: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(*words, "--open", "key=two") == 0 and (tmp_path / "bench" / "scores.csv").is_file()
     assert run("bench", "superres", mat, "-o", tmp_path / "b") == 2 and "key=" in capsys.readouterr().err
     assert run("bench", "sharpen", mat, "-o", tmp_path / "c", "--open", "nokey=1") == 2
+
+
+def test_training_diagnosis_and_benches_take_them(
+    safe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torchspectral.learn.scenes import open_scenes
+
+    plain, coarse = open_scenes(safe)[0], open_scenes(safe, (), {"resolution": 20})[0]
+    assert coarse.shape == tuple(n // 2 for n in plain.shape) and coarse.fingerprint != plain.fingerprint
+    given = {}
+    monkeypatch.setattr("torchspectral.learn.train.train", lambda *words, **more: given.update(more))
+    monkeypatch.setattr("torchspectral.cli.show.print_result", lambda *words: None)
+    words = ["train", "sharpen", "-m", "hyperpnn", "--data", safe, "-o", tmp_path / "run"]
+    assert run(*words, "--open", "resolution=20", "--set", "patch=16", "steps=4") == 0
+    assert given["opening"] == {"resolution": 20} and given["settings"] == {"patch": 16, "steps": 4}
+
+    np.save(tmp_path / "cube.npy", np.zeros((9, 16, 12), np.float32))
+    (tmp_path / "e.npy").touch()
+    words = ["diagnose", tmp_path / "e.npy", "-o", tmp_path / "report/"]
+    assert run(*words, "--open", "axes=byx") == 2 and "without --spectra" in capsys.readouterr().err
+
+    class Stop(BadSettings):
+        """Far enough."""
+
+    def seen(*values: object, **more: object) -> None:
+        given.update(more, first=values[0])
+        raise Stop("seen")
+
+    monkeypatch.setattr("torchspectral.diagnosis.base.diagnose", seen)
+    assert run(*words, "--spectra", tmp_path / "cube.npy", "--open", "axes=yxb") == 2
+    assert given["spectra"].shape == (12, 9, 16)
+    monkeypatch.setattr("torchspectral.bench.unmixing.bench_unmixing", seen)
+    words = ["bench", "unmix", "--scenes", tmp_path / "cube.npy", "-m", "vca-fcls", "-o", tmp_path / "b/"]
+    assert run(*words, "--open", "scale=2") == 2 and "--scale" in capsys.readouterr().err
+    assert run(*words, "--scale", "none", "--open", "axes=yxb") == 2
+    assert given["first"][0].cube.shape == (12, 9, 16)

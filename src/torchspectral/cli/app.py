@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from torchspectral.cli.options import repeat_pairs
 from torchspectral.errors import Interrupted, TorchspectralError, missing_dependency
 
 # Verb -> module of this package; order is the order of `--help`.
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     debug = "--debug" in words
     # `--debug` and `--verbose` may stand anywhere, as people type them last.
     ahead = [w for w in dict.fromkeys(words) if w in ("--debug", "--verbose", "-v")]
-    words = ahead + [w for w in words if w not in ahead]
+    words = repeat_pairs(ahead + [w for w in words if w not in ahead])
     # Warnings are for developers; what users must know stands in the report. `--verbose` shows both.
     logging.captureWarnings(True)
     logging.getLogger().addHandler(logging.NullHandler())

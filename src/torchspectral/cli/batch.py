@@ -21,6 +21,8 @@ class Inputs(list[Path]):
 def expand(inputs: Sequence[Path]) -> Inputs:
     """Products among files, folders, .txt lists and STAC item collections; a folder that is itself a product stays one.
 
+    Of several inputs, as a shell expands ``out/scene*``, the files that we wrote beside outputs are passed over.
+
     Raises
     ------
     ProductNotFound
@@ -31,7 +33,7 @@ def expand(inputs: Sequence[Path]) -> Inputs:
     if isinstance(inputs, Inputs):
         return inputs
     found = Inputs()
-    for path in inputs:
+    for path in _without_sidecars(inputs):
         if not path.exists():
             raise ProductNotFound(f"{path} does not exist: check the path")
         if path.suffix.lower() in (".txt", ".lst") and path.is_file():
@@ -39,6 +41,20 @@ def expand(inputs: Sequence[Path]) -> Inputs:
         else:
             found += _products(path)
     return found
+
+
+def _without_sidecars(inputs: Sequence[Path]) -> Sequence[Path]:
+    """Inputs without what stands beside outputs of ours, which is said; a single one is taken at its word."""
+    beside = [path for path in inputs if _beside(path)]
+    if len(inputs) == 1 or not beside:
+        return inputs
+    if len(beside) == len(inputs):
+        raise ProductNotFound(f"{beside[0]} and the others only tell of products, expected the products themselves")
+    import typer
+
+    more = f" and {len(beside) - 1} more" if len(beside) > 1 else ""
+    typer.echo(f"passed over {beside[0].name}{more}: written beside products, no products", err=True)
+    return [path for path in inputs if path not in beside]
 
 
 def _products(path: Path) -> list[Path]:
@@ -92,7 +108,9 @@ def _in_folder(path: Path) -> list[Path]:
 
 
 def _beside(path: Path) -> bool:
-    """Whether a file is the item that stands beside an output of ours: the output is the product."""
+    """Whether a file stands beside an output of ours, as its report or its item: the output is the product."""
+    if path.name.endswith(".run.yaml"):
+        return path.is_file()
     name = path.name.removesuffix(".stac.json")
     return name != path.name and path.with_name(name).exists()
 

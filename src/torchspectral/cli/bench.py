@@ -194,6 +194,7 @@ def unmix(
         str, typer.Option("--scale", help="Raw numbers are divided by: max, stated (the file's maxValue) or none.")
     ] = "max",
     jobs: Annotated[int, typer.Option("--jobs", "-j", "--workers", help="Processes.", min=1)] = 1,
+    opening: Opening = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     resume: Annotated[
@@ -208,6 +209,7 @@ def unmix(
     """
     from torchspectral.bench.unmixing import bench_unmixing
     from torchspectral.cli.show import print_result, progress_bar
+    from torchspectral.errors import BadSettings
     from torchspectral.io.libraries import read_library
     from torchspectral.unmixing.scenes import find_scenes, load_scene
 
@@ -215,9 +217,12 @@ def unmix(
     if seeds is not None:
         own["seeds"] = seeds
     found = [place for path in scenes for place in find_scenes(path)]
+    given = parse_opening(opening)
+    if "scale" in given:
+        raise BadSettings("got --open scale=..., expected --scale: the bench divides raw numbers itself")
     with progress_bar("bench") as progress:
         result = bench_unmixing(
-            [load_scene(place, scale=scale) for place in found],  # type: ignore[arg-type]
+            [load_scene(place, scale=scale, **given) for place in found],  # type: ignore[arg-type]
             methods=None if method == "all" else [m.strip() for m in method.split(",")],
             library=read_library(library) if library else None,
             out=output,

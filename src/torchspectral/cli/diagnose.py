@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torchspectral.cli.options import Json, Out, Overwrite, Seed, Settings
+from torchspectral.cli.options import Json, Opening, Out, Overwrite, Seed, Settings, parse_opening
 
 
 def diagnose(
@@ -28,6 +28,7 @@ def diagnose(
         Path | None, typer.Option("--spectra", help="The scene that the embeddings were made of, on the same pixels.")
     ] = None,
     settings: Settings = None,
+    opening: Opening = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -40,14 +41,19 @@ def diagnose(
     """
     from torchspectral.cli.show import finite, print_json, progress_bar
     from torchspectral.diagnosis.base import diagnose as run
+    from torchspectral.errors import BadSettings
+    from torchspectral.io import open_product
     from torchspectral.settings import parse_pairs
 
+    given = parse_opening(opening)
+    if given and spectra is None:
+        raise BadSettings("got --open without --spectra, expected the scene that it opens")
     with progress_bar(source.name) as progress:
         found = run(
             source,
             labels=labels,
             field=field,
-            spectra=spectra,
+            spectra=open_product(spectra, **given) if spectra and given else spectra,
             settings=parse_pairs(settings or []),
             out=output,
             seed=seed,

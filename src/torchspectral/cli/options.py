@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -49,7 +50,7 @@ Out = Annotated[
 ]
 Method = Annotated[str, typer.Option("--method", "-m", help="Method; see `torchspectral methods`.")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Setting of the method, FIELD=VALUE; repeat for more.")
+    list[str] | None, typer.Option("--set", help="Settings of the method, FIELD=VALUE; one or more, and again.")
 ]
 Weights = Annotated[str | None, typer.Option("--weights", help="Weights: a file or a name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -143,6 +144,33 @@ def with_engine(function: Callable[..., Any]) -> Callable[..., Any]:
     verb.__annotations__ = {p.name: p.annotation for p in own + extra}
     del verb.__wrapped__
     return verb
+
+
+def repeat_pairs(words: Sequence[str]) -> list[str]:
+    """Words of a command line in which each of several pairs after one ``--set`` or ``--open`` has its own.
+
+    ``--set a=1 b=2`` becomes ``--set a=1 --set b=2``; a file whose name looks like a pair stays a file.
+    """
+    found: list[str] = []
+    option, due = "", False
+    for number, word in enumerate(words):
+        if word == "--":
+            return [*found, *words[number:]]
+        name, equals, _ = word.partition("=")
+        if name in _PAIRED:
+            option, due = name, not equals
+        elif due:
+            due = False
+        elif option and _PAIR.match(word) and not Path(word).exists():
+            found.append(option)
+        else:
+            option = ""
+        found.append(word)
+    return found
+
+
+_PAIRED = ("--set", "--open")
+_PAIR = re.compile(r"[A-Za-z_][\w.-]*=")
 
 
 def parse_count(text: str | None) -> Any:

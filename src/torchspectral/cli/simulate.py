@@ -53,7 +53,6 @@ def wald(
 @app.command()
 def mixture(
     output: Out,
-    more: Annotated[list[str] | None, typer.Argument(help="Further settings, FIELD=VALUE.", show_default=False)] = None,
     *,
     k: Annotated[int, typer.Option("-k", help="Number of endmembers.", min=2)] = 4,
     settings: Settings = None,
@@ -85,7 +84,7 @@ def mixture(
         snr_profile=read_snr_profile(snr_profile) if snr_profile else None,
         seed=seed,
         out=output,
-        settings=parse_pairs([*(settings or []), *(more or [])]),
+        settings=parse_pairs(settings or []),
         overwrite=overwrite,
     )
     given = {"library": library, "snr_profile": snr_profile}
@@ -97,7 +96,6 @@ def mixture(
 def unmixing_set(
     scene: Scene,
     output: Out,
-    more: Annotated[list[str] | None, typer.Argument(help="Further settings, FIELD=VALUE.", show_default=False)] = None,
     *,
     labels: Annotated[Path, typer.Option("--labels", help="Class raster, polygons or CSV of pixels.")],
     field: Annotated[
@@ -124,7 +122,7 @@ def unmixing_set(
         cube,
         read_labels(labels, like=cube, field=field),
         out=output,
-        settings=parse_pairs([*(settings or []), *(more or [])]),
+        settings=parse_pairs(settings or []),
         overwrite=overwrite,
     )
     remember_inputs(result, {"cube": scene, "labels": labels}, {"open": opening} if opening else {})

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torchspectral.cli.options import Config, Json, Out, Overwrite, Seed, Settings
+from torchspectral.cli.options import Config, Json, Opening, Out, Overwrite, Seed, Settings, parse_opening
 
 
 def train(
@@ -24,6 +24,7 @@ def train(
     method: Annotated[str, typer.Option("--method", "-m", help="Method; see `torchspectral methods`.")],
     *,
     settings: Settings = None,
+    opening: Opening = None,
     epochs: Annotated[
         int | None,
         typer.Option("--epochs", help="Passes over the data, in place of the setting steps.", min=1),
@@ -67,6 +68,7 @@ def train(
             _scenes(task, data, seed),
             out=output,
             settings=parse_pairs(settings or []),
+            opening=parse_opening(opening),
             epochs=epochs,
             steps=steps,
             seed=seed,

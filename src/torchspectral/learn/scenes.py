@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,15 @@ class OpenedScene:
         Changes when the data change: of size and time of the files, or of the values in memory.
     in_memory : bool
         Handed over as a cube, not as a path.
+    opening : mapping
+        Options of the reader that it was opened with.
     """
 
     scene: Scene
     name: str
     fingerprint: str
     in_memory: bool = False
+    opening: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cube(self) -> xr.DataArray:
@@ -48,7 +51,7 @@ class OpenedScene:
         return self.cube.sizes["y"], self.cube.sizes["x"]
 
 
-def open_scenes(data: Any, layers: Sequence[str] = ()) -> list[OpenedScene]:
+def open_scenes(data: Any, layers: Sequence[str] = (), opening: Mapping[str, Any] | None = None) -> list[OpenedScene]:
     """Open everything that training reads.
 
     Parameters
@@ -58,6 +61,8 @@ def open_scenes(data: Any, layers: Sequence[str] = ()) -> list[OpenedScene]:
         it lists, one a line.
     layers : sequence of str
         To open with each scene.
+    opening : mapping, optional
+        Options of the reader, for scenes given as paths.
 
     Raises
     ------
@@ -71,7 +76,7 @@ def open_scenes(data: Any, layers: Sequence[str] = ()) -> list[OpenedScene]:
         elif not isinstance(item, (str, Path)):
             raise BadInput(f"got {type(item).__name__} as training data, expected paths, cubes or Datasets")
         else:
-            scenes.extend(_open(path, layers) for path in _paths(Path(item).expanduser()))
+            scenes.extend(_open(path, layers, opening or {}) for path in _paths(Path(item).expanduser()))
     if not scenes:
         raise BadInput("got no scenes to train on, expected at least one path or cube")
     return scenes
@@ -126,16 +131,18 @@ def _opens(path: Path) -> bool:
     return True
 
 
-def _open(path: Path, layers: Sequence[str]) -> OpenedScene:
+def _open(path: Path, layers: Sequence[str], opening: Mapping[str, Any]) -> OpenedScene:
     from torchspectral import io
 
-    scene = io.open_product(path, layers=tuple(layers))
+    scene = io.open_product(path, layers=tuple(layers), **opening)
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     digest = hashlib.sha256()
     for file in files:
         facts = file.stat()
         digest.update(f"{file.name} {facts.st_size} {facts.st_mtime_ns}".encode())
-    return OpenedScene(scene, str(path), digest.hexdigest())
+    if opening:
+        digest.update(repr(sorted(opening.items())).encode())
+    return OpenedScene(scene, str(path), digest.hexdigest(), opening=dict(opening))
 
 
 def read_block(scene: Scene, window: Window) -> Scene:

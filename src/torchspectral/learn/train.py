@@ -70,6 +70,7 @@ def train(
     *,
     out: Path | str,
     settings: Mapping[str, Any] | None = None,
+    opening: Mapping[str, Any] | None = None,
     epochs: int | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -97,6 +98,8 @@ def train(
         The run folder; see `learn.runs`. It can be given as ``weights=`` once it is finished.
     settings : mapping, optional
         Fields of the recipe's settings (patch, batch, learning_rate, split, ...).
+    opening : mapping, optional
+        Options of the reader (``ts.open``) for data that are given as paths.
     epochs, steps : int, optional
         Passes over the training patches, or optimiser steps; one of them, in place of the setting `steps`.
     seed : int
@@ -147,7 +150,7 @@ def train(
     if resume and (run.path / "run.yaml").is_file():
         values = {**(run.facts().get("settings") or {}), **values}
     recipe = find_recipe(task, method, values)
-    scenes = open_scenes(data, recipe.layers)
+    scenes = open_scenes(data, recipe.layers, opening)
     recipe.prepare([scene.scene for scene in scenes])
     going_on = run.start(resume=resume, overwrite=overwrite)
     facts = _facts(task, recipe, scenes, seed, device, devices, out)
@@ -263,8 +266,10 @@ def _command(task: str, recipe: Recipe, scenes: list[OpenedScene], seed: int, ou
     words = ["torchspectral", "train", task, "--method", recipe.method]
     for scene in scenes:
         words += ["--data", scene.name]
-    for name, value in changed.items():
-        words += ["--set", f"{name}={value}"]
+    opening = next((scene.opening for scene in scenes if scene.opening), {})
+    for option, pairs in (("--set", changed), ("--open", opening)):
+        for name, value in pairs.items():
+            words += [option, f"{name}={value}"]
     words += ["--seed", str(seed), "-o", str(out)]
     return " ".join(shlex.quote(word) for word in words)
 
