@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,9 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 import parity_fill  # noqa: E402
+
+
+_LARGE: dict[Any, Any] = {}
 
 
 class Unsupported(Exception):
@@ -147,11 +151,27 @@ class Case:
         if str(published).startswith("published"):
             return torch.load(self.weights_file(), map_location="cpu", weights_only=True)
         skip = [*self.meta.get("fill_skip", []), *self.meta.get("not_filled", [])]
-        empty = {
-            key: torch.zeros(shape, dtype=getattr(torch, str(dtype).replace("torch.", "")))
-            for key, (shape, dtype) in self.meta.get("state", {}).items()
-        }
-        return {k: v for k, v in parity_fill.fill_state_dict(empty, skip).items() if not any(p in k for p in skip)}
+        state = {}
+        for key, (shape, name) in self.meta.get("state", {}).items():
+            if any(part in key for part in skip):
+                continue
+            dtype = getattr(torch, str(name).replace("torch.", ""))
+            if dtype.is_floating_point:
+                state[key] = torch.from_numpy(self._filled(key, tuple(shape))).to(dtype)
+            else:
+                state[key] = torch.zeros(shape, dtype=dtype)
+        return state
+
+    def _filled(self, key: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Value of a state entry; large ones are kept for the next case of the system, which often has the same."""
+        if _LARGE.get("system") != self.system:
+            _LARGE.clear()
+            _LARGE["system"] = self.system
+        if math.prod(shape) < 1 << 18:
+            return parity_fill.fill_array(key, shape).reshape(shape)
+        if (key, shape) not in _LARGE:
+            _LARGE[key, shape] = parity_fill.fill_array(key, shape).reshape(shape)
+        return _LARGE[key, shape]
 
     def load_into(self, network: Any) -> Any:
         """Check keys and shapes of `network` against the case, load the state, set the mode; returns the network."""
@@ -168,7 +188,8 @@ class Case:
                 state[key] = value
             else:
                 state.setdefault(key, value)
-        network.load_state_dict(state)
+        # A network of shapes alone was not initialised for nothing: it takes the tensors themselves.
+        network.load_state_dict(state, assign=any(p.is_meta for p in network.parameters()))
         return network.train() if self.meta.get("mode") == "train" else network.eval()
 
     def weights_file(self) -> Path:

@@ -60,17 +60,22 @@ def run(case: Case) -> dict:
     if "decoder_embed.weight" in state:
         (noise,) = case.tensors("noise")
         hidden = 1 - (outputs["latent"]["shape"][1] + 0.5) / noise.shape[1] if "latent" in outputs else ratio(case)
-        got = case.load_into(masked_autoencoder(case))(images[0], noise=noise, mask_ratio=hidden)
+        with torch.device("meta"):
+            network = masked_autoencoder(case)
+        got = case.load_into(network)(images[0], noise=noise, mask_ratio=hidden)
         found = {"latent": got.latent, "pred": got.prediction, "mask": got.mask, "ids_restore": got.restore,
                  "loss": got.loss, "l1": got.token_loss, "l2": got.spectral_loss}  # fmt: skip
         return {k: v.reshape(outputs[k]["shape"]) if v.ndim == 0 and k in outputs else v for k, v in found.items()}
     if "head.weight" in state:
-        network = SpectralGPTClassifier(state["head.weight"][0][0], **encoder(case))
+        with torch.device("meta"):
+            network = SpectralGPTClassifier(state["head.weight"][0][0], **encoder(case))
         return {next(iter(outputs)): case.load_into(network)(images[0])}
-    backbone, filled = SpectralGPT(**encoder(case)), case.state()
     kind = SegMunichHead if len(images) == 1 else OSCDHead
-    head = kind(backbone.dim, backbone.groups, state["cls_seg.0.weight"][0][0])
+    with torch.device("meta"):
+        backbone = SpectralGPT(**encoder(case))
+        head = kind(backbone.dim, backbone.groups, state["cls_seg.0.weight"][0][0])
+    filled = case.state()
     parts = [{k: v for k, v in filled.items() if k in part.state_dict()} for part in (backbone, head)]
     assert len(parts[0]) + len(parts[1]) == len(filled) and not set(parts[0]) & set(parts[1])
-    backbone.load_state_dict(parts[0]), head.load_state_dict(parts[1])
+    backbone.load_state_dict(parts[0], assign=True), head.load_state_dict(parts[1], assign=True)
     return {next(iter(outputs)): head.eval()(*[backbone.eval().spectral_maps(image) for image in images])}
