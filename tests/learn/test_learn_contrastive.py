@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -199,53 +195,3 @@ def test_projections() -> None:
     assert learnt.grad is not None
     head.drop_last_gradient(0)
     assert learnt.grad is None and head.layers[0].weight.grad is not None
-
-
-class Learner(nn.Module):
-    """Every loss on one linear network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.network = nn.Linear(5, 6)
-        self.losses = nn.ModuleList([NTXent(), InfoNCE(6, 12), InfoNCE(6, 0), SoftContrastive(), DINOLoss(6)])
-
-    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        near, queue, batch, soft, dino = self.losses
-        one, two = self.network(x), self.network(x.flip(1))
-        total = near(one, two) + queue(one, two) + batch(one, two) + soft.terms(one, two, labels).total
-        return total + dino([one, two], [one, two]) + dino([two, one], [two, one])
-
-
-def data() -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(7)
-    labels = (torch.rand(8, 3, generator=generator) > 0.6).float()
-    return torch.randn(8, 5, generator=generator), labels
-
-
-def one_of_two(rank: int, place: str) -> None:
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2)
-    net = nn.parallel.DistributedDataParallel(Learner())
-    loss = net(*(part[4 * rank : 4 * rank + 4] for part in data()))
-    loss.backward()
-    gradient = np.concatenate([p.grad.numpy().ravel() for p in net.parameters()])
-    state = np.concatenate([b.double().numpy().ravel() for b in net.buffers()])
-    np.savez(f"{place}/{rank}.npz", loss=loss.detach().numpy(), gradient=gradient, state=state)
-    dist.destroy_process_group()
-
-
-def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path: Path) -> None:
-    mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
-    net = Learner()
-    loss = net(*data())
-    loss.backward()
-    gradient = np.concatenate([p.grad.numpy().ravel() for p in net.parameters()])
-    state = np.concatenate([b.double().numpy().ravel() for b in net.buffers()])
-    found = [np.load(tmp_path / f"{rank}.npz") for rank in range(2)]
-    assert np.mean([f["loss"] for f in found]) == pytest.approx(loss.item(), rel=1e-5)
-    for one in found:
-        np.testing.assert_allclose(one["gradient"], gradient, rtol=1e-3, atol=1e-5)
-        np.testing.assert_allclose(one["state"], state, rtol=1e-4, atol=1e-6)

@@ -1,13 +1,9 @@
-"""INTL: whitening to the identity, precision, guards, momentum, and two processes against one."""
+"""INTL: whitening to the identity, precision, guards, and momentum."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import nn
 
 from torchspectral.backbones.padded_resnet import PaddedResNet
@@ -128,44 +124,3 @@ def test_imagenet_stem_is_torchvisions() -> None:
     assert [m.shape[1] for m in maps] == list(net.map_dims) and net(x).shape == (1, net.dim)
     net.set_grad_checkpointing()
     assert torch.allclose(net.train().forward_features(x.repeat(2, 1, 1, 1)).mean(), net(x.repeat(2, 1, 1, 1)).mean())
-
-
-class Linear(nn.Module):
-    """Without batch statistics, so that only the loss mixes samples."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.model = INTL(nn.Flatten(), nn.Linear(48, 24).double(), INTLLoss(trade_off=0.05))
-
-    def forward(self, views):
-        return self.model(views)
-
-
-def batch() -> list[torch.Tensor]:
-    return [torch.randn(8, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(s)) for s in (1, 2, 3)]
-
-
-def one_of_two(rank: int, place: str) -> None:
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2)
-    net = nn.parallel.DistributedDataParallel(Linear())
-    loss = net([v[4 * rank : 4 * rank + 4] for v in batch()])
-    loss.backward()
-    gradients = np.concatenate([p.grad.numpy().ravel() for p in net.parameters()])
-    np.savez(f"{place}/{rank}.npz", loss=loss.detach().numpy(), gradient=gradients)
-    dist.destroy_process_group()
-
-
-def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path: Path) -> None:
-    mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
-    net = Linear()
-    loss = net(batch())
-    loss.backward()
-    gradient = np.concatenate([p.grad.numpy().ravel() for p in net.parameters()])
-    for rank in range(2):
-        with np.load(tmp_path / f"{rank}.npz") as found:
-            assert found["loss"] == pytest.approx(loss.item(), rel=1e-12)
-            np.testing.assert_allclose(found["gradient"], gradient, rtol=1e-9, atol=1e-12)
