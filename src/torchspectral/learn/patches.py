@@ -83,11 +83,18 @@ def make_plan(recipe: Recipe, scenes: Sequence[OpenedScene], seed: int) -> Plan:
             least=s.patch + m - 1,
             reach=recipe.reach,
             seed=seed,
+            counts=recipe.class_counts,
         )
         cut = {part: [] for part in (TRAIN, HELD_OUT)}
         for area in areas:
             cut[area.part] += [Place(area.part, area.scene, w, area.ground) for w in area.patches(s.patch, stride, m)]
-    train, held = cut[TRAIN], cut[HELD_OUT]
+    train, held = ([p for p in cut[part] if recipe.chooses(p.scene, p.window)] for part in (TRAIN, HELD_OUT))
+    for part, places in ((TRAIN, train), (HELD_OUT, held)):
+        if not places:
+            raise BadInput(
+                f"no {part} patch holds a label: label more places, choose another seed or smaller blocks (block=), or "
+                "give more scenes"
+            )
     found = leakage([(p.scene, p.window) for p in train], [(p.scene, p.window) for p in held], guard=max(s.guard, 0))
     train = _thin(train, s.patches, [seed, 5])
     held = _thin(held, max(s.patches // 4, 1), [seed, 6])

@@ -24,6 +24,9 @@ from torchspectral.settings import Settings, setting
 if TYPE_CHECKING:
     import torch
 
+    from torchspectral.engine.method import Window
+    from torchspectral.learn.scenes import OpenedScene
+
 Scene = xr.DataArray | xr.Dataset
 """An opened cube, or a Dataset with `cube` and the layers that the recipe asked for."""
 
@@ -128,6 +131,18 @@ class Recipe(ABC):
 
     def __init__(self, settings: TrainingSettings | None = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings.make()
+
+    def attach(self, scenes: list[OpenedScene]) -> list[OpenedScene]:
+        """Add to the opened scenes what the recipe has from elsewhere, such as labels; before `prepare`."""
+        return scenes
+
+    def chooses(self, scene: int, window: Window) -> bool:
+        """Whether a patch of this place is worth cutting, where something is known of it without reading the cube."""
+        return True
+
+    def class_counts(self, scene: int, window: Window) -> np.ndarray | None:
+        """Labelled pixels of each class in a window: blocks are then dealt out so that both parts get every class."""
+        return None
 
     @abstractmethod
     def prepare(self, scenes: Sequence[Scene]) -> None:

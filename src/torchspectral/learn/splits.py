@@ -12,7 +12,7 @@ Ecography 40 (2017).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, pairwise
 
@@ -22,6 +22,7 @@ from torchspectral.engine.method import Window
 from torchspectral.errors import BadInput, BadSettings
 
 TRAIN, HELD_OUT = "train", "held-out"
+Grid = list[list[Window]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def block_split(
     least: int = 1,
     reach: int = 0,
     seed: int = 0,
+    counts: Callable[[int, Window], np.ndarray | None] | None = None,
 ) -> list[Area]:
     """Deal blocks of ground out to training and held-out part.
 
@@ -97,6 +99,9 @@ def block_split(
     reach : int
         How far beyond a patch is read to make it [pixels]; never into ground of another part.
     seed : int
+    counts : callable, optional
+        ``counts(scene, window)`` gives the labelled pixels of each class, or None: blocks are then dealt out so that
+        about the wanted share of each class is held out, and each class that has two blocks lies in both parts.
 
     Returns
     -------
@@ -121,10 +126,64 @@ def block_split(
             "least two blocks, choose a smaller block or give more scenes"
         )
     held = set(order[: min(max(round(held_out * total), 1), total - 1)].tolist())
+    known = _counted(grids, counts)
+    if known is not None:
+        held = balanced(known, held_out, seed=seed)
     parts = _labels(grids, held)
     areas = _with_guard(grids, parts, guard, reach)
     _check_parts(areas, (TRAIN, HELD_OUT), least, shapes, guard, side)
     return areas
+
+
+def _counted(grids: list[Grid], counts: Callable[[int, Window], np.ndarray | None] | None) -> np.ndarray | None:
+    """Labelled pixels of each class in each block, (blocks, classes)."""
+    if counts is None:
+        return None
+    found = [counts(scene, window) for scene, grid in enumerate(grids) for row in grid for window in row]
+    known = [c for c in found if c is not None]
+    return np.stack(known) if len(known) == len(found) else None
+
+
+def balanced(counts: np.ndarray, held_out: float, *, seed: int = 0) -> set[int]:
+    """Choose the blocks to hold out so that about `held_out` of the labels of each class is in them.
+
+    Greedy from a seeded order: the block that brings the shares of the classes nearest to `held_out` is taken, as long
+    as one does, and none that would leave a class without training labels. A class that only one block has trains.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (blocks, classes)
+    held_out : float
+
+    Returns
+    -------
+    set of int
+        Blocks; at least one, never all.
+    """
+    total = counts.sum(0).astype(float)
+    shares = counts[:, total > 0] / total[total > 0]
+    order = np.random.default_rng([seed, 1]).permutation(len(counts))
+    reach = (shares > 0).sum(0)
+    held: list[int] = []
+    sums = np.zeros(shares.shape[1])
+    while len(held) < len(counts) - 1:
+        best, least = -1, np.inf if not held else float(np.square(sums - held_out).sum()) - 1e-12
+        # A class that is not held out yet, though it could be, counts more than all shares.
+        least += float(((sums == 0) & (reach > 1)).sum())
+        for block in order:
+            if block in held or (held and not counts[block].any()):
+                continue
+            after = sums + shares[block]
+            if (after >= 1 - 1e-12).any():
+                continue
+            cost = float(np.square(after - held_out).sum()) + float(((after == 0) & (reach > 1)).sum())
+            if cost < least:
+                best, least = int(block), cost
+        if best < 0:
+            break
+        held.append(best)
+        sums = sums + shares[best]
+    return set(held) or {int(order[0])}
 
 
 def folds(
@@ -182,9 +241,6 @@ def _block_side(shapes: Sequence[tuple[int, int]], least: int, needed: int = 16)
     longest = max(max(shape) for shape in shapes)
     parts = max(2, min(4, 4 * longest // (5 * max(least, 1))))
     return max(-(-longest // parts), 1)
-
-
-Grid = list[list[Window]]
 
 
 def _blocks(shape: tuple[int, int], side: int) -> Grid:
