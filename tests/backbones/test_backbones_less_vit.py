@@ -300,6 +300,12 @@ def test_wrong_inputs_are_refused() -> None:
         HyperMAE(**SMALL, **DECODER)(image(), WAVES, noise=(torch.rand(2, 4), torch.rand(2, 16)))
 
 
+def test_values_become_two_deviations_about_the_mean() -> None:
+    x = torch.tensor([[-9.0, 1.0, 2.0, 3.0, 99.0, torch.nan]]).reshape(1, 1, 1, 6)
+    got = built().as_input(x, [2.0], [0.5])
+    assert got.flatten().tolist() == pytest.approx([0, 0, 0.5, 1, 1, 0])
+
+
 def test_names_build_the_published_sizes() -> None:
     with torch.device("meta"):
         small = ts.create_model("less-vit-v2-s")

@@ -102,7 +102,8 @@ def test_start_from_a_vision_model(first) -> None:
     built = target.patch_embed.proj.weight.detach().clone()
     state = {k: torch.randn_like(v) for k, v in SoftConViT(**{**TINY, "image_size": 84}).state_dict().items()}
     colours = torch.randn(24, 3, 14, 14)
-    target.load_vision({**state, "patch_embed.proj.weight": colours}, first)
+    file = {f"backbone.{k}": v for k, v in state.items()} | {"backbone.patch_embed.proj.weight": colours}
+    target.load_vision(file, first)
     got = target.patch_embed.proj.weight
     assert torch.equal(target.blocks[0].attn.qkv.weight, state["blocks.0.attn.qkv.weight"])
     if first == "random":

@@ -19,7 +19,7 @@ from torchspectral.backbones.spectralgpt import (
 )
 from torchspectral.backbones.spectralgpt.layers import set_plain
 from torchspectral.backbones.spectralgpt.positions import group_centres, resize_spatial, resize_temporal
-from torchspectral.errors import BadInput, BadSettings, BadWeights, BandMismatch, TooLarge
+from torchspectral.errors import BadInput, BadSettings, BadWeights, BandMismatch, MissingMetadata, TooLarge
 from torchspectral.weights.card import make_card
 from torchspectral.weights.files import save
 
@@ -213,6 +213,19 @@ def test_scalings() -> None:
     assert torch.equal((scale(x[:1]) * 255).round() / 255, scale(x[:1]))
     with pytest.raises(BandMismatch):
         scale(x[:, :11])
+
+
+def test_scenes_become_what_the_weights_saw() -> None:
+    x = torch.rand(2, 12, 32, 32) * 4000
+    holes = x.clone()
+    holes[:, :, :3] = torch.nan
+    assert torch.equal(built().as_input(x), scale(x))
+    ranged = built(scaling="minmax")
+    assert torch.equal(ranged.as_input(x), scale(x, "minmax")) and torch.isfinite(ranged.as_input(holes)).all()
+    wide = built(bands=24)
+    with pytest.raises(MissingMetadata, match="24 bands"):
+        wide.as_input(images(bands=24))
+    assert wide.as_input(images(bands=24), [0.5] * 24, [0.2] * 24).max() <= 1
 
 
 def test_learning_rates_fall_towards_the_patches() -> None:

@@ -126,6 +126,23 @@ class LessViT(Backbone):
         self.norm = own.norm()
         initialise(self)
 
+    def as_input(
+        self,
+        x: torch.Tensor,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        valid: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Two standard deviations about the mean as 0..1, clipped, as both papers have it; nodata is 0.
+
+        Raises
+        ------
+        MissingMetadata, BandMismatch, BadInput
+        """
+        seen = ~torch.isnan(x) if valid is None else valid & ~torch.isnan(x)
+        scaled = super().as_input(x, mean, std, valid)
+        return torch.where(seen, (scaled / 4 + 0.5).clamp(0, 1), 0)
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations of the blocks in the backward pass."""
         self.recompute = enable

@@ -22,7 +22,7 @@ def inflate(
     ----------
     state : dict
     key : str
-        The first layer's weight, (outputs, 3, y, x).
+        The first layer's weight, (outputs, 3, y, x); in the state it may have a prefix.
     own : Tensor (outputs, bands, y, x)
         The weight as built.
     names : sequence of str
@@ -35,7 +35,8 @@ def inflate(
     BadWeights
         The state has no such weight of three channels.
     """
-    weight = state.get(key)
+    found = next((k for k in state if k == key or k.endswith(f".{key}")), key)
+    key, weight = found, state.get(found)
     if weight is None or weight.ndim != 4 or weight.shape[1] != 3:
         got = "no such key" if weight is None else f"shape {tuple(weight.shape)}"
         raise BadWeights(f"{key}: got {got}, expected the first layer of a vision model, (outputs, 3, rows, columns)")

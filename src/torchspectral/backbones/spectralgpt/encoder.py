@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from timm.layers import resample_patch_embed
@@ -21,7 +21,8 @@ from torchspectral.backbones.spectralgpt.positions import (
     resize_spatial,
     resize_temporal,
 )
-from torchspectral.errors import BadSettings, TooLarge
+from torchspectral.backbones.spectralgpt.scaling import scale
+from torchspectral.errors import BadSettings, MissingMetadata, TooLarge
 from torchspectral.log import get_logger
 
 SENTINEL2_COUNT = 12
@@ -51,6 +52,9 @@ class SpectralGPT(Backbone):
         Average all tokens for the feature; False leaves the first out, as the published classifiers do.
     max_tokens : int
         More tokens an image than this are refused: attention is quadratic in them.
+    scaling : {"mu2sigma", "minmax"}
+        How `as_input` brings scenes to 0..1; see `scaling.scale`. The published fine-tuned weights saw "mu2sigma",
+        pretraining sees "minmax".
 
     Notes
     -----
@@ -83,6 +87,7 @@ class SpectralGPT(Backbone):
         drop_path: float = 0.0,
         pool_all: bool = False,
         max_tokens: int = 4096,
+        scaling: Literal["mu2sigma", "minmax"] = "mu2sigma",
     ) -> None:
         super().__init__()
         if bands % spectral_patch or image_size % patch_size:
@@ -95,6 +100,7 @@ class SpectralGPT(Backbone):
         self.groups, self.side, self.depth = bands // spectral_patch, image_size // patch_size, depth
         self.patch_size, self.spectral_patch = patch_size, spectral_patch
         self.pool_all, self.max_tokens, self.recompute = pool_all, max_tokens, False
+        self.scaling = scaling
         self.separate_positions = separate_positions
         self._check_tokens(self.groups * self.side**2)
         self.patch_embed = PatchEmbed3d(embed_dim, spectral_patch, patch_size)
@@ -110,6 +116,36 @@ class SpectralGPT(Backbone):
         )
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         initialise(self)
+
+    def as_input(
+        self,
+        x: torch.Tensor,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        valid: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Values as 0..1, by the scaling of the weights; nodata at the mean of the image's band.
+
+        For "mu2sigma" of twelve bands, `mean` and `std` default to those of EuroSAT [reflectance x 10000].
+
+        Raises
+        ------
+        MissingMetadata
+            "mu2sigma" of other bands without statistics.
+        BandMismatch
+        """
+        x = x.float() if valid is None else torch.where(valid, x.float(), torch.nan)
+        middle = x.nanmean((-2, -1), keepdim=True).nan_to_num()
+        x = torch.where(torch.isnan(x), middle, x)
+        if self.scaling == "minmax":
+            return scale(x, "minmax")
+        if mean is None or std is None:
+            if x.shape[1] != SENTINEL2_COUNT:
+                raise MissingMetadata(
+                    f"got {x.shape[1]} bands without statistics: write mean and std, one a band, into the weights card"
+                )
+            return scale(x)
+        return scale(x, mean=mean, std=std)
 
     def _check_tokens(self, count: int) -> None:
         if count > self.max_tokens:
