@@ -8,7 +8,8 @@ import torch
 from zero_shot_scene import quality, reference_scene
 
 import torchspectral as ts
-from torchspectral.errors import BadInput, BadSettings, BadWeights, MissingWeights
+from torchspectral.engine import fitting
+from torchspectral.errors import BadInput, BadSettings, BadWeights, Interrupted, MissingWeights
 from torchspectral.sharpening.zero_shot.networks import RPNNNetwork
 from torchspectral.sharpening.zero_shot.r_pnn import RPNN, RPNNSettings
 from torchspectral.sharpening.zero_shot.stack import Stack
@@ -90,16 +91,28 @@ def test_wrong_weights_and_scenes_are_refused():
         ts.sharpen(small, pan, method="r-pnn", state=weights(), settings={"wavelengths": [1.0]}, check_shift=False)
 
 
-def test_patches_are_learned_on_and_all_is_predicted():
+def test_patches_are_learned_on_and_all_is_predicted(tmp_path, monkeypatch):
     from torchspectral.synth.scenes import mixed_scene
 
     made = mixed_scene(2, 48, 40, seed=2)
     cube = ts.make_cube(made.values, wavelength=made.wavelength, quantity="reflectance")
     pan = ts.make_cube(np.repeat(np.repeat(made.values.mean(0), 2, 0), 2, 1)[None], quantity="reflectance")
     settings = {"first_iterations": 2, "most_iterations": 1, "adapt_on": "patches", "patches": 3, "patch": 14}
-    result = ts.sharpen(cube, pan, method="r-pnn", state=weights(), settings=settings, check_shift=False)
+    given = {"method": "r-pnn", "state": weights(), "settings": settings, "check_shift": False}
+    result = ts.sharpen(cube, pan, **given)
     assert result.report.figures["pieces"] == 3 and result["cube"].shape == (2, 96, 80)
     assert np.isfinite(result["cube"].values).all()
+
+    monkeypatch.setattr(fitting, "ROUND_SECONDS", 0.0)
+
+    def stop(step):
+        if step.stage == "fit" and step.fraction == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        ts.sharpen(cube, pan, out=tmp_path / "out.zarr", progress=stop, **given)
+    again = ts.sharpen(cube, pan, out=tmp_path / "out.zarr", resume=True, **given)
+    np.testing.assert_array_equal(again["cube"].values, result["cube"].values)
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def test_guard_and_trace_survive_a_state():
     trace.add(1, 0, 0.5, 0.4, 0.3, 0.62)
     more = Trace(trace.rows())
     more.add(2, 1, 0.1, 0.2, 0.3, 0.16)
-    assert Trace.table(more.rows())["band"] == [2, 3] and more.rows().shape == (2, 6)
+    assert Trace.table(more.rows())["band"].tolist() == [2, 3] and more.rows().shape == (2, 6)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from torchspectral.settings import Settings
 if TYPE_CHECKING:
     import torch
 
+    from torchspectral.engine.shelf import Shelf
+
 AnySettings = Settings
 
 State = dict[str, Any]
@@ -278,6 +280,14 @@ class Source(Protocol):
 
         `f` sees the old array where one of that name exists (whole tile, halo included) and returns the whole tile
         or its core.
+        """
+        ...
+
+    def shelf(self, name: str, count: int, size: int) -> Shelf:
+        """Room for `count` float32 vectors of `size` values outside memory; journaled with the state that holds it.
+
+        For what a long `fit` makes piece by piece and `apply` needs piece by piece, a network a band, say. A vector is
+        laid down once; see `engine.shelf`.
         """
         ...
 

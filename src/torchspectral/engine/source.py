@@ -15,6 +15,7 @@ from torchspectral.engine.method import Gram, SceneInfo, Tile, Window
 from torchspectral.engine.plan import Cut
 from torchspectral.engine.reading import Loaded, Scene, move, whole_role
 from torchspectral.engine.scratch import FileScratch, MemoryScratch, Workspace
+from torchspectral.engine.shelf import Shelf
 from torchspectral.engine.states import to_device
 from torchspectral.errors import BadInput, BadSettings
 from torchspectral.log import Progress, Step
@@ -225,6 +226,10 @@ class EngineSource:
         self._forget(name)
         self._versions[name] = version
         self.scene.mapped[name] = target
+
+    def shelf(self, name: str, count: int, size: int) -> Shelf:
+        """Room for `count` float32 vectors of `size` values outside memory."""
+        return Shelf(self._workspace.array(f"shelf-{name}", (1, count, size), np.float32))
 
     def whole(self, name: str) -> torch.Tensor:
         """A role or mapped array in one piece, (1, band, y, x)."""

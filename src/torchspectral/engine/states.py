@@ -10,11 +10,14 @@ import numpy as np
 
 from torchspectral.engine.journal import write_atomically
 from torchspectral.engine.method import State
-from torchspectral.errors import BadSettings, BrokenProduct
+from torchspectral.engine.shelf import Shelf
+from torchspectral.errors import BadSettings, BrokenProduct, ProductNotFound
 
 
 def save_state(path: Path, state: State) -> None:
     """Write a state so that it appears under its name only when it is whole.
+
+    A shelf whose file lies in the same folder is named, not copied.
 
     Raises
     ------
@@ -25,7 +28,7 @@ def save_state(path: Path, state: State) -> None:
     from safetensors.torch import save
 
     tensors: dict[str, Any] = {}
-    skeleton = _pack(state, tensors, "state")
+    skeleton = _pack(state, tensors, "state", path.parent)
     if not tensors:
         import torch
 
@@ -47,8 +50,8 @@ def load_state(path: Path) -> State:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             skeleton = json.loads((file.metadata() or {})["skeleton"])
-        return _unpack(skeleton, tensors)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        return _unpack(skeleton, tensors, path.parent)
+    except (OSError, ValueError, KeyError, SafetensorError, ProductNotFound, BrokenProduct) as error:
         raise BrokenProduct(f"the state in {path} is damaged ({error}): overwrite=True starts anew") from None
 
 
@@ -65,7 +68,7 @@ def to_device(value: Any, device: Any) -> Any:
     return value
 
 
-def _pack(value: Any, tensors: dict[str, Any], where: str) -> Any:
+def _pack(value: Any, tensors: dict[str, Any], where: str, folder: Path) -> Any:
     import torch
 
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -76,6 +79,10 @@ def _pack(value: Any, tensors: dict[str, Any], where: str) -> Any:
         name = f"t{len(tensors)}"
         tensors[name] = torch.from_numpy(np.ascontiguousarray(value).copy())
         return {"array": name}
+    if isinstance(value, Shelf):
+        if value.path is not None and value.path.parent == folder:
+            return {"shelf": [value.path.name, *value.shape, str(value.dtype)]}
+        value = value[:]
     if isinstance(value, torch.Tensor):
         name = f"t{len(tensors)}"
         # A clone of its own: safetensors refuses tensors that share memory.
@@ -83,17 +90,17 @@ def _pack(value: Any, tensors: dict[str, Any], where: str) -> Any:
         return {"tensor": name}
     if isinstance(value, (list, tuple)):
         return {type(value).__name__ if type(value) in (list, tuple) else "list": [
-            _pack(part, tensors, f"{where}[{n}]") for n, part in enumerate(value)
+            _pack(part, tensors, f"{where}[{n}]", folder) for n, part in enumerate(value)
         ]}  # fmt: skip
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, (str, int)):
                 raise BadSettings(f"{where} has a key {key!r}, expected text or numbers in a state")
-        return {"map": [[key, _pack(part, tensors, f"{where}[{key!r}]")] for key, part in value.items()]}
+        return {"map": [[key, _pack(part, tensors, f"{where}[{key!r}]", folder)] for key, part in value.items()]}
     raise BadSettings(f"{where} is a {type(value).__name__}, expected tensors, arrays and plain values in a state")
 
 
-def _unpack(value: Any, tensors: dict[str, Any]) -> Any:
+def _unpack(value: Any, tensors: dict[str, Any], folder: Path) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, part),) = value.items()
@@ -101,7 +108,10 @@ def _unpack(value: Any, tensors: dict[str, Any]) -> Any:
         return tensors[part]
     if kind == "array":
         return tensors[part].numpy()
+    if kind == "shelf":
+        name, count, size, dtype = part
+        return Shelf.open(folder / Path(name).name, (count, size), dtype)
     if kind == "map":
-        return {key: _unpack(inner, tensors) for key, inner in part}
-    items = [_unpack(inner, tensors) for inner in part]
+        return {key: _unpack(inner, tensors, folder) for key, inner in part}
+    items = [_unpack(inner, tensors, folder) for inner in part]
     return tuple(items) if kind == "tuple" else items

@@ -10,6 +10,8 @@ import torch
 
 from torchspectral import registry
 from torchspectral.engine.method import Gram, Method, SceneInfo, State, Tile, Window, is_fitted
+from torchspectral.engine.scratch import MemoryScratch
+from torchspectral.engine.shelf import Shelf
 from torchspectral.errors import BadInput, GridMismatch
 
 
@@ -38,6 +40,10 @@ class WholeSource:
         """Evenly spaced valid pixels."""
         pixels = self._tile.core_pixels(self._tile.lead)
         return pixels[:, :: max(1, -(-pixels.shape[1] // n))]
+
+    def shelf(self, name: str, count: int, size: int) -> Shelf:
+        """Vectors in memory."""
+        return Shelf(MemoryScratch((1, count, size), np.float32))
 
     def whole(self, name: str) -> torch.Tensor:
         """A role."""

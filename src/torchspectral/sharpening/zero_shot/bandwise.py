@@ -1,6 +1,7 @@
 """What R-PNN and rho-PNN share: one small network a band, learned band after band, applied by tiles.
 
-`fit` sees one band at a time and keeps one network a band (0.2 to 0.4 MB); nothing else grows with the bands.
+`fit` sees a few bands at a time and lays the network of each finished one (0.2 to 0.4 MB) on the engine's shelf, from
+which `apply` takes one after the other: memory does not grow with the number of bands.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from torchspectral.sharpening.upsampled import Upsampled
 from torchspectral.sharpening.zero_shot.guard import Guard, Trace, measure
 from torchspectral.sharpening.zero_shot.losses import LocalCorrelation, SensorView
 from torchspectral.sharpening.zero_shot.networks import RPNNNetwork
-from torchspectral.sharpening.zero_shot.stack import Stack, stack_of
+from torchspectral.sharpening.zero_shot.stack import Networks, Stack, stack_of, stack_of_pieces
 
 AUTO_PIXELS = 2_250_000
 """Fine pixels up to which the whole scene is adapted on by default (1500 x 1500)."""
@@ -124,14 +125,14 @@ class Bandwise(Fusion):
         kept = (state or {}).get("running", {}).get("pieces")
         centres = np.array(s.wavelengths) if s.wavelengths else np.asarray(info.wavelength, dtype=np.float64)
         if kept is not None:
-            stack = _from_pieces(kept, centres, self.border)
+            stack = stack_of_pieces(kept, centres, source.shelf, border=self.border)
         else:
             stack = stack_of(
                 source, wavelength=centres, patches=s.patches if by_patches else 0, patch=s.patch, border=self.border
             )
         for now, fraction in self.adapt(stack, state, seed):
-            if by_patches and "running" in now:
-                now["running"]["pieces"] = kept or _pieces(stack)
+            if stack.pieces is not None and "running" in now:
+                now["running"]["pieces"] = stack.pieces
             yield now, fraction
         for line in self.figures(now).get("warnings", []):
             get_logger("sharpening").warning("%s", line)
@@ -204,6 +205,10 @@ class Bandwise(Fusion):
             x = torch.nn.functional.pad(x, (s, s, s, s), mode="reflect")
         return x.contiguous(memory_format=torch.channels_last)
 
+    def room_for_networks(self, stack: Stack) -> Networks:
+        """Zeros for the weights of one network a band, (bands, parameters)."""
+        return stack.shelf("networks", stack.bands, sum(p.numel() for p in self._shape.parameters()))
+
     def judge(
         self, guard: Guard, stack: Stack, band: int, out: torch.Tensor, field: LocalCorrelation, **more: Any
     ) -> None:
@@ -216,16 +221,15 @@ class Bandwise(Fusion):
             )
         guard.note(band, reference=reference, spectral=spectral, correlation=correlation, **more)
 
-    def finished(self, stack: Stack, networks: torch.Tensor, guard: Guard, trace: Trace, **facts: Any) -> State:
+    def finished(self, stack: Stack, networks: Networks, guard: Guard, trace: Trace, **facts: Any) -> State:
         """The state after the last band."""
         if self.settings.fallback:
             guard.fall_back()
-        rows = trace.rows()
         return {
             "networks": networks,
             "interpolated": guard.interpolated(),
             "bands": guard.table(stack.wavelength),
-            "trace": {name: torch.tensor(values) if values else [] for name, values in Trace.table(rows).items()},
+            "trace": Trace.table(trace.rows()),
             "warnings": guard.warnings(band_names(stack.wavelength)),
             "facts": {"pieces": int(stack.pan.shape[0]), **facts},
         }
@@ -267,8 +271,8 @@ class Bandwise(Fusion):
         """Bytes of a band's feature maps with their gradients in `fit`, and of a tile's maps and outputs in `apply`."""
         pixels = size.rows * size.cols * size.zoom**2
         maps = sum(layer.out_channels for layer in (self._shape.conv1, self._shape.conv2)) + 4
-        networks = size.bands * sum(p.numel() for p in self._shape.parameters())
-        return {"fit": 4 * (4 * maps * pixels + networks), "apply": 4 * (pixels * (2 * maps + size.bands) + networks)}
+        network = sum(p.numel() for p in self._shape.parameters())
+        return {"fit": 4 * (4 * maps * pixels + 8 * network), "apply": 4 * (pixels * (2 * maps + size.bands) + network)}
 
     def figures(self, state: State) -> dict[str, Any]:
         """The guard's findings: bands that did not converge, loss against interpolation, warnings."""
@@ -312,16 +316,3 @@ def unflatten(vector: torch.Tensor, like: torch.nn.Module) -> dict[str, torch.Te
         out[key] = vector[start : start + value.numel()].reshape(value.shape)
         start += value.numel()
     return out
-
-
-def _pieces(stack: Stack) -> dict[str, Any]:
-    """Patches as plain values: a resumed adaptation goes on with the same."""
-    cube = torch.cat([stack._read([band]) for band in range(stack.bands)], dim=1)
-    return {"cube": cube, "pan": stack.pan, "valid": stack.valid}
-
-
-def _from_pieces(kept: Mapping[str, Any], wavelength: np.ndarray, border: str) -> Stack:
-    cube = kept["cube"]
-    return Stack(
-        kept["pan"], lambda bands: cube[:, bands], cube.shape[1], wavelength, valid=kept["valid"], border=border
-    )

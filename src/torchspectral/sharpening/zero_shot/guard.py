@@ -189,14 +189,11 @@ class Trace:
         return self._done
 
     @classmethod
-    def table(cls, rows: torch.Tensor) -> dict[str, list[Any]]:
+    def table(cls, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         """Columns of the table of all iterations; bands count from 1."""
-        numbers = rows.cpu().numpy()
-        out: dict[str, list[Any]] = {"band": (numbers[:, 0].astype(int) + 1).tolist()}
-        out["iteration"] = numbers[:, 1].astype(int).tolist()
-        for column, name in enumerate(cls.COLUMNS[2:], start=2):
-            out[name] = numbers[:, column].tolist()
-        return out
+        band, iteration, *numbers = rows.cpu().T
+        whole = {"band": band.long() + 1, "iteration": iteration.long()}
+        return whole | {name: column.float() for name, column in zip(cls.COLUMNS[2:], numbers, strict=True)}
 
 
 def measure(

@@ -90,7 +90,7 @@ class RPNN(Bandwise):
             optimiser.load_state_dict(running["optimiser"])
         networks = running.get("networks")
         if networks is None:
-            networks = torch.zeros(stack.bands, sum(p.numel() for p in net.parameters()))
+            networks = self.room_for_networks(stack)
         guard = Guard.unpack(running["guard"]) if running else Guard(stack.bands)
         trace = Trace(running.get("trace"))
         counts = self.iterations(stack.wavelength, order)

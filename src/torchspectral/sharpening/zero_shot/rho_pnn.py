@@ -106,7 +106,7 @@ class RhoPNN(Bandwise):
         s = self.settings
         networks = running.get("networks")
         if networks is None:
-            networks = torch.zeros(stack.bands, sum(p.numel() for p in net.parameters()))
+            networks = self.room_for_networks(stack)
         else:
             optimiser.load_state_dict(running["optimiser"])
         guard = Guard.unpack(running["guard"]) if running else Guard(stack.bands)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from torchspectral.engine.method import SceneInfo, Source, Tile
+from torchspectral.engine.shelf import Shelf
 from torchspectral.errors import BadInput, GridMismatch
 from torchspectral.ops.interpolate import ideal_interp
 from torchspectral.sharpening.zero_shot.losses import LOSS_BORDER
@@ -18,6 +19,9 @@ GROUP = 16
 """Bands that are read together: memory does not grow with the number of bands."""
 
 Reader = Callable[[list[int]], torch.Tensor]
+
+Networks = torch.Tensor | Shelf
+"""One vector of weights a band, (bands, parameters)."""
 
 
 class Stack:
@@ -37,7 +41,16 @@ class Stack:
         The interpolated image, where it was made elsewhere.
     border : {"symmetric", "wrap"}
         Of the interpolator.
+    shelf : callable, optional
+        See `engine.method.Source.shelf`; a tensor in memory without it.
+
+    Attributes
+    ----------
+    pieces : dict or None
+        Patches as plain values, see `stack_of_pieces`; None for a whole scene.
     """
+
+    pieces: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -49,7 +62,9 @@ class Stack:
         valid: torch.Tensor | None = None,
         fine: torch.Tensor | None = None,
         border: str = "symmetric",
+        shelf: Callable[[str, int, int], Networks] | None = None,
     ) -> None:
+        self.shelf = shelf or (lambda name, count, size: torch.zeros(count, size))
         self.pan, self.bands, self.wavelength = pan, bands, wavelength
         self._read, self._fine, self._border = read, fine, border
         self._order: list[int] = list(range(bands))
@@ -136,9 +151,7 @@ def stack_of(
     info: SceneInfo = source.info
     centres = np.asarray(info.wavelength if wavelength is None else wavelength, dtype=np.float64)
     if patches:
-        tile = source.patches(patches, min(patch, *info.shape))
-        cube = tile["cube"]
-        return Stack(tile["pan"], lambda bands: cube[:, bands], info.bands, centres, valid=tile.valid, border=border)
+        return stack_of_pieces(_draw(source, patches, min(patch, *info.shape)), centres, source.shelf, border=border)
     pan = source.whole("pan")
     fine = source.whole("upsampled") if _has(source, "upsampled") else None
     valid = valid_pixels(source)
@@ -147,7 +160,49 @@ def stack_of(
         parts = source.reduce(partial(_pick, bands), _join)
         return _assemble(parts, info.shape, len(bands))[None].to(pan)
 
-    return Stack(pan, read, info.bands, centres, valid=valid, fine=fine, border=border)
+    return Stack(pan, read, info.bands, centres, valid=valid, fine=fine, border=border, shelf=source.shelf)
+
+
+def _draw(source: Source, count: int, side: int) -> dict[str, Any]:
+    """Patches of a scene, one after the other, so that all bands of one are held at most; see `stack_of_pieces`."""
+    bands = source.info.bands
+    cube = source.shelf("pieces", count * bands, side * side)
+    pan, valid = [], []
+    for number in range(count):
+        tile = source.patches(1, side)
+        cube[number * bands : (number + 1) * bands] = tile["cube"][0].flatten(1)
+        pan.append(tile["pan"])
+        valid.append(tile.valid)
+    return {"cube": cube, "pan": torch.cat(pan), "valid": torch.cat(valid)}
+
+
+def stack_of_pieces(
+    pieces: Mapping[str, Any],
+    wavelength: np.ndarray,
+    shelf: Callable[[str, int, int], Networks],
+    *,
+    border: str = "symmetric",
+) -> Stack:
+    """The stack of patches that were drawn before: a resumed adaptation goes on with the same.
+
+    Parameters
+    ----------
+    pieces : mapping
+        ``cube``, a row a patch and band, ``pan`` (n, 1, R * y, R * x) and ``valid`` (n, 1, y, x).
+    wavelength : ndarray, shape (bands,)
+    shelf : callable
+    border : str
+    """
+    cube, pan, valid = pieces["cube"], pieces["pan"], pieces["valid"]
+    count, bands = len(pan), len(wavelength)
+
+    def read(wanted: list[int]) -> torch.Tensor:
+        rows = [cube[number * bands + band] for number in range(count) for band in wanted]
+        return torch.stack(rows).reshape(count, len(wanted), *valid.shape[-2:]).to(pan)
+
+    stack = Stack(pan, read, bands, wavelength, valid=valid, border=border, shelf=shelf)
+    stack.pieces = pieces
+    return stack
 
 
 def valid_pixels(source: Source) -> torch.Tensor:

@@ -282,7 +282,7 @@ class ZPNN(Fusion):
             **{key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()},
             "interpolated": guard.interpolated(),
             "bands": table,
-            "trace": {name: torch.tensor(values) if values else [] for name, values in rows.items()},
+            "trace": rows,
             "warnings": guard.warnings(band_names(wavelength)),
             "facts": {"pieces": int(x.shape[0]), "architecture": architecture_of(dict(net.state_dict()))},
         }
