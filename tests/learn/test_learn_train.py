@@ -109,7 +109,7 @@ def test_run_folder_and_weights(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert capfd.readouterr() == ("", "")
     names = {p.name for p in folder.iterdir()}
     assert names == {
-        "run.yaml", "curves.csv", "curves.png", "metrics.json", "checkpoints", "patches.zarr", "weights.safetensors",
+        "run.yaml", "curves.csv", "speed.csv", "curves.png", "metrics.json", "checkpoints", "patches.zarr", "weights.safetensors",
         "weights.yaml",
     }  # fmt: skip
     facts = yaml.safe_load((folder / "run.yaml").read_text())
@@ -117,7 +117,8 @@ def test_run_folder_and_weights(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert "'steps': " in facts["command"] and facts["split"].startswith("0%")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["held_out_ground"]["loss"] > 0
-    assert list(result["curves"].columns) == ["step", "train_loss", "held_out_loss", "learning_rate"]
+    columns = ["step", "train_loss", "held_out_loss", "learning_rate", "samples_per_second", "peak_memory_mib"]
+    assert list(result["curves"].columns) == columns and metrics["speed"]["samples_per_second"] > 0
     loaded = weights.load(folder, model=ToyNetwork(3))
     assert loaded.card.name == "toy.my-run" and loaded.card.licence == "CC-BY-4.0" and loaded.card.bands == 3
     assert loaded.card.metrics["held_out_ground"] == metrics["held_out_ground"]

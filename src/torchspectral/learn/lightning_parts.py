@@ -17,10 +17,12 @@ import numpy as np
 import torch
 
 from torchspectral.errors import BadInput
+from torchspectral.learn.losses.gather import alone
 from torchspectral.learn.patches import PatchStore
 from torchspectral.learn.recipe import Recipe
-from torchspectral.learn.runs import BEST, LAST, Run
+from torchspectral.learn.runs import BEST, LAST, SPEED, Run
 from torchspectral.learn.sampling import held_out_loader, seed_of, training_loader
+from torchspectral.learn.speed import Speed
 from torchspectral.log import Progress, Step
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -60,10 +62,16 @@ class TrainingModule(pl.LightningModule):
         self.sum = torch.tensor(float(self.start.get("loss_sum", 0.0)), dtype=torch.float64)
         self.since = int(self.start.get("loss_count", 0))
         self.plan: Any = None
+        self.parts = 0
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether the batch that was worked off last completed an optimiser step."""
+        return self.parts == 0
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser and schedule, with the state of the checkpoint."""
-        optimiser = self.recipe.optimiser(p for p in self.network.parameters() if p.requires_grad)
+        optimiser = self.recipe.optimiser_of(self.network)
         self.plan = self.recipe.schedule(optimiser)
         if "optimiser" in self.start:
             optimiser.load_state_dict(self.start["optimiser"])
@@ -81,10 +89,11 @@ class TrainingModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed everything that this step may draw."""
-        number = seed_of(self.seed, self.done, self.global_rank)
+        number = seed_of(self.seed, self.done * self.recipe.settings.accumulate + self.parts, self.global_rank)
         torch.manual_seed(number)
         np.random.seed(number % 2**32)  # noqa: NPY002  networks of others may draw from it
         random.seed(number)
+        self.recipe.begin_step(self.done)
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Loss of one batch."""
@@ -92,6 +101,10 @@ class TrainingModule(pl.LightningModule):
         self.sum = self.sum.to(loss.device) + loss.detach().double()
         self.since += 1
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the recipe see the gradients and the optimiser's groups."""
+        self.recipe.before_update(self.network, optimizer, self.done)
 
     def checkpoint(self, best: float | None) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -108,6 +121,17 @@ class TrainingModule(pl.LightningModule):
         }
 
 
+class Counter(pl.Callback):
+    """Counts optimiser steps and tells the recipe of each; the first of the callbacks."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        """Count a batch, and a step where it was its last part."""
+        module.parts = (module.parts + 1) % module.recipe.settings.accumulate
+        if module.between_steps:
+            module.done += 1
+            module.recipe.after_step(module.network, module.done)
+
+
 class Keeper(pl.Callback):
     """Validates, keeps checkpoints and curves, reports progress, stops cleanly on a signal.
 
@@ -122,6 +146,8 @@ class Keeper(pl.Callback):
     def __init__(self, run: Run, best: float | None, progress: Progress) -> None:
         self.run, self.best, self.progress = run, best, progress
         self.asked = False
+        self.figures: dict[str, float] = {}
+        self.speed = Speed()
 
     def ask(self, *_: Any) -> None:
         """Stop after this step; a second signal stops at once."""
@@ -131,6 +157,8 @@ class Keeper(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Restore the scaler; take the signals, which Lightning has taken for itself just before."""
+        self.speed.start(module.device)
+        self.figures = dict(module.start.get("figures", {}))
         if module.start.get("scaler"):
             trainer.precision_plugin.load_state_dict(module.start["scaler"])
         if threading.current_thread() is threading.main_thread():
@@ -138,8 +166,10 @@ class Keeper(pl.Callback):
                 signal.signal(number, self.ask)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
-        """Count the step; validate and keep where it is time."""
-        module.done += 1
+        """Validate and keep where it is time."""
+        if not module.between_steps:
+            return
+        self.speed.count(module.recipe.settings.batch)
         s, step, last = module.recipe.settings, module.done, module.done >= module.stop
         if step % 10 == 0 or last:
             self._check_loss(module)
@@ -151,11 +181,15 @@ class Keeper(pl.Callback):
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if step % s.validate_every == 0 or last:
             if trainer.is_global_zero:
-                self._validate(trainer, module)
+                self.run.add_row({"step": step, **self.speed.figures()}, SPEED)
+                with alone():
+                    self._validate(trainer, module)
             module.sum = torch.zeros_like(module.sum)
             module.since = 0
+            self.speed.start(module.device)
         if (step % s.checkpoint_every == 0 or last or stop) and trainer.is_global_zero:
-            self.run.save_checkpoint(LAST, module.checkpoint(self.best))
+            self.run.save_checkpoint(LAST, {**module.checkpoint(self.best), "figures": self.figures})
+            self.speed.start(module.device)
         if stop:
             trainer.should_stop = True
 
@@ -174,15 +208,17 @@ class Keeper(pl.Callback):
             "train_loss": float(module.sum) / max(module.since, 1),
             **{f"held_out_{name}": value for name, value in figures.items()},
             "learning_rate": float(optimiser.param_groups[0]["lr"]),
+            **module.recipe.scheduled(module.done),
         }
         self.run.add_row(row)
+        self.figures = figures
         value = float(figures[module.recipe.monitor])
         sign = -1 if module.recipe.mode == "max" else 1
         if math.isfinite(value) and (self.best is None or sign * value < sign * self.best):
             self.best = value
-            self.run.save_checkpoint(
-                BEST, {"step": module.done, "model": module.network.state_dict(), "figures": figures}
-            )
+            if module.recipe.exports == "best":
+                kept = {"step": module.done, "model": module.network.state_dict(), "figures": figures}
+                self.run.save_checkpoint(BEST, kept)
 
 
 def validate(

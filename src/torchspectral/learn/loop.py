@@ -61,14 +61,20 @@ def train_network(
     try:
         import lightning.pytorch as pl
         import torch
+        from lightning.pytorch.strategies import DDPStrategy
 
-        from torchspectral.learn.lightning_parts import SIGNALS, Keeper, TrainingModule
+        from torchspectral.learn.lightning_parts import SIGNALS, Counter, Keeper, TrainingModule
     except ModuleNotFoundError as error:
         raise missing_lightning(error) from error
     s = recipe.settings
-    if devices < 1 or s.batch % devices:
-        raise BadSettings(f"got {devices} devices for batches of {s.batch}, expected a number that divides the batch")
+    if devices < 1 or s.batch % (devices * s.accumulate):
+        parts = f" in {s.accumulate} parts" if s.accumulate > 1 else ""
+        raise BadSettings(
+            f"got {devices} devices for batches of {s.batch}{parts}, expected a number that divides the batch"
+        )
     target = parse_device(device)
+    if s.precision == "16-mixed" and target.type == "cpu":
+        raise BadSettings("got precision fp16 on the CPU, expected bf16 or float32 there")
     start = run.load_checkpoint(LAST)
     if start is not None and start["step"] >= s.steps:
         return
@@ -78,6 +84,11 @@ def train_network(
         network = recipe.build()
         if start is not None:
             network.load_state_dict(start["model"])
+        shared = devices > 1 and recipe.sync_norm
+        if shared:
+            from torchspectral.learn.sync_norm import share_statistics
+
+            network = share_statistics(network, accelerator=target.type == "cuda")
         best = start.get("best") if start else None
         module = TrainingModule(recipe, network, store, seed=seed, start=start, stop=s.steps)
         keeper = Keeper(run, best, progress)
@@ -91,10 +102,11 @@ def train_network(
             max_epochs=-1,
             accelerator="gpu" if target.type == "cuda" else "cpu",
             devices=[target.index or 0] if target.type == "cuda" and devices == 1 else devices,
-            strategy="auto" if devices == 1 else "ddp_spawn",
+            strategy="auto" if devices == 1 else DDPStrategy(start_method="spawn", broadcast_buffers=not shared),
+            accumulate_grad_batches=s.accumulate,
             precision=PRECISION.get(s.precision, s.precision),
             gradient_clip_val=s.clip or None,
-            callbacks=[*watchers, keeper],
+            callbacks=[Counter(), *watchers, keeper],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -111,10 +111,9 @@ class RepresentationMonitor(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
         """Look where so many steps are over."""
-        if not self.steps or not trainer.is_global_zero:
+        if not self.steps or not trainer.is_global_zero or not getattr(pl_module, "between_steps", True):
             return
-        # Our loop counts a step after the callbacks that stand before its keeper.
-        step = self._step(trainer, pl_module) + (1 if hasattr(pl_module, "done") else 0)
+        step = self._step(trainer, pl_module)
         if step % self.steps == 0 or step >= getattr(pl_module, "stop", float("inf")):
             self.look(trainer, pl_module, step)
 

@@ -149,15 +149,9 @@ class PatchStore:
 
 def store_key(recipe: Recipe, scenes: Sequence[OpenedScene], seed: int) -> str:
     """Changes when the store would hold something else."""
-    s = recipe.settings
-    loop_only = {
-        "steps", "batch", "learning_rate", "decay", "weight_decay", "clip", "precision", "flips", "jitter",
-        "spectral_jitter", "validate_every", "checkpoint_every", "loader_workers", "cache", "monitor_every",
-        "monitor_samples",
-    }  # fmt: skip
     facts = {
         "recipe": f"{recipe.room}/{recipe.method}",
-        "settings": {k: v for k, v in s.model_dump(mode="json").items() if k not in loop_only},
+        "settings": recipe.store_settings(),
         "scenes": [scene.fingerprint for scene in scenes],
         "seed": seed,
     }

@@ -19,12 +19,15 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.errors import BadSettings, BandMismatch
+from torchspectral.learn.augment import augment
+from torchspectral.learn.splits import HELD_OUT
 from torchspectral.settings import Settings, setting
 
 if TYPE_CHECKING:
     import torch
 
     from torchspectral.engine.method import Window
+    from torchspectral.learn.patches import PatchStore
     from torchspectral.learn.scenes import OpenedScene
 
 Scene = xr.DataArray | xr.Dataset
@@ -32,6 +35,14 @@ Scene = xr.DataArray | xr.Dataset
 
 Batch = dict[str, "torch.Tensor"]
 """Role to tensor (n, channel, y, x), float32, in the working scale."""
+
+
+LOOP_ONLY = frozenset({
+    "steps", "batch", "learning_rate", "decay", "weight_decay", "clip", "precision", "accumulate", "flips", "jitter",
+    "spectral_jitter", "validate_every", "validate_patches", "checkpoint_every", "loader_workers", "cache",
+    "monitor_every", "monitor_samples",
+})  # fmt: skip
+"""Settings of every training that do not change what the patch store holds."""
 
 
 class TrainingSettings(Settings):
@@ -50,6 +61,12 @@ class TrainingSettings(Settings):
     )
     weight_decay: float = setting(0.0, "weight decay (L2)", ge=0)
     clip: float = setting(0.0, "largest norm of the gradient; 0: not clipped", ge=0)
+    accumulate: int = setting(
+        1,
+        "parts that a batch is worked off in, one after the other, to save memory; what is computed over a batch (batch "
+        "normalisation, negatives) is computed over a part",
+        ge=1,
+    )
     precision: str = setting("32", "arithmetic: 32, bf16-mixed, 16-mixed, 64", pattern="^(32|64|bf16-mixed|16-mixed)$")
     split: str = setting(
         "blocks", "blocks: spatially disjoint; random: patches at random (leaks)", pattern="^(blocks|random)$"
@@ -61,6 +78,7 @@ class TrainingSettings(Settings):
     jitter: float = setting(0.0, "augment with a gain of each sample within 1 +- jitter", ge=0, lt=1)
     spectral_jitter: float = setting(0.0, "augment with a smooth spectral curve within 1 +- this", ge=0, lt=1)
     validate_every: int = setting(100, "steps between validations", ge=1)
+    validate_patches: int = setting(0, "held-out patches that are validated on, evenly thinned; 0: all", ge=0)
     checkpoint_every: int = setting(200, "steps between checkpoints", ge=1)
     loader_workers: int = setting(0, "processes that read patches", ge=0)
     monitor_every: int = setting(
@@ -109,6 +127,12 @@ class Recipe(ABC):
         of the class of each pixel); the last two only where the set has them, see `learn.patch_sets.labels_of`.
     monitor, mode : str
         Figure of `validate` that picks the best checkpoint, "min" or "max".
+    exports : {"best", "last"}
+        Checkpoint whose weights the run becomes; with "last", the held-out ground is not evaluated as a whole.
+    default_epochs : int
+        The paper's passes over the training patches, where neither epochs nor steps are given; 0: the setting `steps`.
+    sync_norm : bool
+        Batch normalisation over the batches of all processes.
 
     Parameters
     ----------
@@ -128,6 +152,9 @@ class Recipe(ABC):
     uses: ClassVar[tuple[str, ...]] = ()
     monitor: ClassVar[str] = "loss"
     mode: ClassVar[str] = "min"
+    exports: ClassVar[str] = "best"
+    default_epochs: ClassVar[int] = 0
+    sync_norm: bool = False
 
     def __init__(self, settings: TrainingSettings | None = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings.make()
@@ -183,9 +210,28 @@ class Recipe(ABC):
         filled = {role: np.where(np.isfinite(made[role]), made[role], np.float32(0)) for role in alike}
         return {**made, **filled, "valid": seen[None].astype(np.float32)}
 
+    def study(self, store: PatchStore) -> None:  # noqa: B027
+        """Look at the patches before the network is built, such as for their statistics; again on resume."""
+
+    def sample(self, store: PatchStore, part: str, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One sample as the loss will see it (in a batch), of the training part augmented.
+
+        Everything random is drawn from `rng`, which follows from (seed, epoch, index): it is then the same in whatever
+        process, and after whatever interruption.
+        """
+        arrays = store.sample(part, index, rng)
+        if part == HELD_OUT:
+            return arrays
+        s = self.settings
+        return augment(arrays, rng, flips=s.flips, jitter=s.jitter, spectral=s.spectral_jitter, scaled=self.scaled)
+
     @abstractmethod
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Scalar to minimise; the forward pass is done here."""
+
+    def store_settings(self) -> dict[str, Any]:
+        """Settings that decide what the patch store holds; by default all but those of the loop."""
+        return {k: v for k, v in self.settings.model_dump(mode="json").items() if k not in LOOP_ONLY}
 
     @abstractmethod
     def card(self) -> dict[str, Any]:
@@ -193,6 +239,33 @@ class Recipe(ABC):
 
         `learn` adds model, constructor, metrics, trained_on, sha256 and the licence of the user's choice.
         """
+
+    def begin_step(self, step: int) -> None:  # noqa: B027
+        """Called before the loss with the number of optimiser steps that are done."""
+
+    def before_update(  # noqa: B027
+        self, model: torch.nn.Module, optimiser: torch.optim.Optimizer, step: int
+    ) -> None:
+        """Called with the gradients of a step, `step` being the number of steps done, before the optimiser uses them."""
+
+    def after_step(self, model: torch.nn.Module, step: int) -> None:  # noqa: B027
+        """Called after each optimiser step with the number of steps that are done, this one included.
+
+        For moving averages and the like. What it changes must be in the network's state, so that a resumed run goes on
+        alike.
+        """
+
+    def scheduled(self, step: int) -> dict[str, float]:
+        """Numbers that change by plan, for the curves."""
+        return {}
+
+    def exported(self, network: torch.nn.Module) -> torch.nn.Module:
+        """What the run's weights are: the whole network, or the encoder in it."""
+        return network
+
+    def exported_as(self) -> tuple[str, dict[str, Any]]:
+        """Name and constructor arguments of what `exported` returns, for `weights.create_model`."""
+        return self.model, self.model_arguments()
 
     def validate(self, model: torch.nn.Module, batch: Batch) -> dict[str, float]:
         """Figures of one batch of validation patches, without gradient; averaged over the patches."""
@@ -228,6 +301,10 @@ class Recipe(ABC):
 
         s = self.settings
         return torch.optim.Adam(parameters, lr=s.learning_rate, weight_decay=s.weight_decay)
+
+    def optimiser_of(self, network: torch.nn.Module) -> torch.optim.Optimizer:
+        """`optimiser` of every parameter that learns; override it where parameters are treated by name."""
+        return self.optimiser(p for p in network.parameters() if p.requires_grad)
 
     def schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
         """Learning-rate schedule, stepped once an optimiser step; that of the setting `decay` by default."""

@@ -1,7 +1,8 @@
 """Run folders: everything about one training in one place.
 
-``run.yaml`` (enough to repeat it), ``curves.csv`` and ``curves.png``, ``checkpoints/last.pt`` and ``best.pt``,
-``representation.csv`` and ``.npz`` where the embeddings were monitored, ``metrics.json``, and, once finished, ``weights.safetensors`` with its card ``weights.yaml``.
+``run.yaml`` (enough to repeat it), ``curves.csv`` and ``curves.png``, ``speed.csv`` (samples a second and memory, which
+no repetition gives again), ``checkpoints/last.pt`` and ``best.pt``, ``representation.csv`` and ``.npz`` where the embeddings
+were monitored, ``metrics.json``, and, once finished, ``weights.safetensors`` with its card ``weights.yaml``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from torchspectral.weights import WeightsCard, save
 from torchspectral.weights.store import RUN_WEIGHTS
 
 LAST, BEST = "last", "best"
-CURVES, MONITORED, KEPT = "curves.csv", "representation.csv", "representation.npz"
+CURVES, SPEED = "curves.csv", "speed.csv"
+MONITORED, KEPT = "representation.csv", "representation.npz"
 
 
 class Run:
@@ -93,7 +95,7 @@ class Run:
         import shutil
 
         for name in (
-            "run.yaml", CURVES, "curves.png", MONITORED, KEPT, "metrics.json", RUN_WEIGHTS, "weights.yaml"
+            "run.yaml", CURVES, SPEED, "curves.png", MONITORED, KEPT, "metrics.json", RUN_WEIGHTS, "weights.yaml"
         ):  # fmt: skip
             (self.path / name).unlink(missing_ok=True)
         for name in ("checkpoints", "patches.zarr"):
@@ -217,9 +219,23 @@ class Run:
         with file.open(encoding="utf-8", newline="") as handle:
             return [{k: float(v) if v else math.nan for k, v in row.items()} for row in csv.DictReader(handle)]
 
+    def curves(self) -> list[dict[str, float]]:
+        """Rows of ``curves.csv`` with the speed at each of them."""
+        speed = {row["step"]: row for row in self.rows(SPEED)}
+        return [{**row, **speed.get(row["step"], {})} for row in self.rows()]
+
+    def speed(self) -> dict[str, float]:
+        """Median of the samples a second, and the most memory [MiB]; empty before the first validation."""
+        rows = self.rows(SPEED)
+        if not rows:
+            return {}
+        rates = sorted(row["samples_per_second"] for row in rows)
+        memory = max(row["peak_memory_mib"] for row in rows)
+        return {"samples_per_second": rates[len(rates) // 2], "peak_memory_mib": memory}
+
     def cut_rows(self, step: int) -> None:
         """Drop the rows after a step: they were made after the checkpoint that is resumed from."""
-        for table in (CURVES, MONITORED):
+        for table in (CURVES, SPEED, MONITORED):
             kept = [row for row in self.rows(table) if row["step"] <= step]
             (self.path / table).unlink(missing_ok=True)
             for row in kept:
@@ -229,7 +245,7 @@ class Run:
         """Draw ``curves.png`` from ``curves.csv``; skipped with a log line where matplotlib is absent."""
         from torchspectral.log import get_logger
 
-        rows = self.rows()
+        rows = self.curves()
         try:
             from matplotlib.figure import Figure
         except ModuleNotFoundError:

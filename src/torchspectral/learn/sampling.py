@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from torchspectral.learn.augment import augment
 from torchspectral.learn.patches import PatchStore
 from torchspectral.learn.recipe import Recipe
 from torchspectral.learn.splits import HELD_OUT, TRAIN
@@ -36,53 +35,55 @@ def seed_of(seed: int, step: int, rank: int = 0) -> int:
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of the steps from `start` to `stop`; each device takes its share of every batch."""
+    """Batches of the steps from `start` to `stop`; each device takes its share of every batch, in `parts` pieces."""
 
-    def __init__(self, count: int, batch: int, seed: int, start: int, stop: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, count: int, batch: int, seed: int, start: int, stop: int, rank: int = 0, world: int = 1, parts: int = 1
+    ) -> None:
         self.count, self.batch, self.seed = count, batch, seed
-        self.start, self.stop, self.rank, self.world = start, stop, rank, world
+        self.start, self.stop, self.rank, self.world, self.parts = start, stop, rank, world, parts
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in range(self.start, self.stop):
-            yield batch_of(step, seed=self.seed, count=self.count, batch=self.batch)[self.rank :: self.world]
+            mine = batch_of(step, seed=self.seed, count=self.count, batch=self.batch)[self.rank :: self.world]
+            size = len(mine) // self.parts
+            for part in range(self.parts):
+                yield mine[part * size : (part + 1) * size]
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return (self.stop - self.start) * self.parts
 
 
 class TrainingPatches(Dataset[dict[str, torch.Tensor]]):
-    """Augmented samples of the training part, by (epoch, index)."""
+    """Samples of the training part as the recipe makes them, by (epoch, index)."""
 
     def __init__(self, store: PatchStore, recipe: Recipe, seed: int) -> None:
-        s = recipe.settings
-        self.store, self.seed, self.scaled = store, seed, recipe.scaled
-        self.flips, self.jitter, self.spectral = s.flips, s.jitter, s.spectral_jitter
+        self.store, self.recipe, self.seed = store, recipe, seed
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
         epoch, index = key
         rng = np.random.default_rng([self.seed, 3, epoch, index])
-        arrays = augment(
-            self.store.sample(TRAIN, index, rng),
-            rng,
-            flips=self.flips,
-            jitter=self.jitter,
-            spectral=self.spectral,
-            scaled=self.scaled,
-        )
-        return {role: torch.from_numpy(array) for role, array in arrays.items()}
+        return _tensors(self.recipe.sample(self.store, TRAIN, index, rng))
 
 
 class HeldOutPatches(Dataset[dict[str, torch.Tensor]]):
-    """Samples of the held-out part, in order."""
+    """Samples of the held-out part in order, all or evenly thinned; always the same."""
 
-    def __init__(self, store: PatchStore) -> None:
-        self.store = store
+    def __init__(self, store: PatchStore, recipe: Recipe) -> None:
+        self.store, self.recipe = store, recipe
+        count, most = store.count(HELD_OUT), recipe.settings.validate_patches or store.count(HELD_OUT)
+        self.index = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
 
     def __len__(self) -> int:
-        return self.store.count(HELD_OUT)
+        return len(self.index)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {role: torch.from_numpy(np.array(a)) for role, a in self.store.sample(HELD_OUT, index).items()}
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        index = int(self.index[number])
+        return _tensors(self.recipe.sample(self.store, HELD_OUT, index, np.random.default_rng([8, index])))
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {role: torch.from_numpy(np.array(array)) for role, array in arrays.items()}
 
 
 def training_loader(
@@ -90,7 +91,7 @@ def training_loader(
 ) -> DataLoader[Any]:
     """Loader of the steps from `start` to `stop`."""
     s = recipe.settings
-    sampler = StepSampler(store.count(TRAIN), s.batch, seed, start, stop, rank, world)
+    sampler = StepSampler(store.count(TRAIN), s.batch, seed, start, stop, rank, world, s.accumulate)
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(
         TrainingPatches(store, recipe, seed),
@@ -98,11 +99,15 @@ def training_loader(
         num_workers=s.loader_workers,
         generator=generator,
         multiprocessing_context="spawn" if s.loader_workers else None,
+        pin_memory=torch.cuda.is_available(),
     )
 
 
 def held_out_loader(store: PatchStore, recipe: Recipe) -> DataLoader[Any]:
     """Loader of the held-out part, in order."""
+    s = recipe.settings
     return DataLoader(
-        HeldOutPatches(store), batch_size=recipe.settings.batch, generator=torch.Generator().manual_seed(0)
+        HeldOutPatches(store, recipe),
+        batch_size=max(s.batch // s.accumulate, 1),
+        generator=torch.Generator().manual_seed(0),
     )

@@ -124,7 +124,8 @@ def train(
     Returns
     -------
     Result
-        ``network`` (torch.nn.Module with the best weights), ``curves`` (pandas.DataFrame); paths ``run``, ``weights``.
+        ``network`` (torch.nn.Module with the best weights; of a pretraining the encoder), ``curves`` (pandas.DataFrame);
+        paths ``run``, ``weights``.
 
     Raises
     ------
@@ -161,10 +162,13 @@ def train(
         run.write_facts(facts)
     try:
         patches = build_store(Path(store) if store else run.patches, recipe, scenes, seed=seed, progress=progress)
+        recipe.study(patches)
     except BaseException:
         if not going_on:
             run.discard()
         raise
+    if epochs is None and steps is None and "steps" not in values and recipe.default_epochs:
+        epochs = recipe.default_epochs
     if epochs is not None:
         recipe.settings = recipe.settings.model_copy(
             update={"steps": max(-(-epochs * patches.count(TRAIN) // recipe.settings.batch), 1)}
@@ -200,7 +204,7 @@ def train(
     )
     import pandas as pd  # type: ignore[import-untyped]
 
-    curves = pd.DataFrame(run.rows())
+    curves = pd.DataFrame(run.curves())
     return Result({"network": network, "curves": curves}, report, {"run": str(run.path), "weights": str(run.weights)})
 
 
@@ -226,6 +230,7 @@ def _settings(
 def _facts(
     task: str, recipe: Recipe, scenes: list[OpenedScene], seed: int, device: str, devices: int, out: Path | str
 ) -> dict[str, Any]:
+    model, constructor = recipe.exported_as()
     versions = {"python": platform.python_version()}
     for package in ("torchspectral", "torch", "lightning", "numpy", "zarr"):
         try:
@@ -238,8 +243,8 @@ def _facts(
         "task": task,
         "room": recipe.room,
         "method": recipe.method,
-        "model": recipe.model,
-        "constructor": recipe.model_arguments(),
+        "model": model,
+        "constructor": constructor,
         "scenes": [
             {"name": s.name, "bands": s.cube.sizes["band"], "shape": list(s.shape), "fingerprint": s.fingerprint}
             for s in scenes
@@ -333,33 +338,35 @@ def finish(
     command: str,
     progress: Progress,
 ) -> tuple[Any, Any]:
-    """Evaluate the best checkpoint on the held-out ground and export it with its card."""
+    """Evaluate the best checkpoint (or the last) on the held-out ground and export it with its card."""
     from torchspectral.weights.card import make_card, slug
 
-    best = run.load_checkpoint(BEST)
-    last = run.load_checkpoint(LAST)
-    chosen = best or last
+    best = run.load_checkpoint(BEST) if recipe.exports == "best" else None
+    chosen = best or run.load_checkpoint(LAST)
     assert chosen is not None
     network = recipe.build()
     network.load_state_dict(chosen["model"])
     network.eval()
     progress(Step("evaluate", 0.0))
-    ground = evaluate_ground(recipe, network, patches, scenes)
+    ground = evaluate_ground(recipe, network, patches, scenes) if recipe.exports == "best" else {}
     metrics = {
         "step": chosen["step"],
         "held_out_patches": dict(chosen.get("figures", {})),
         "held_out_ground": ground,
+        "speed": run.speed(),
         "split": patches.attrs["leakage"],
     }
     run.write_metrics(metrics)
     run.plot()
+    network = recipe.exported(network).eval()
+    model, constructor = recipe.exported_as()
     known = {
-        "name": name or f"{recipe.model}.{slug(run.path.resolve().name).replace('.', '-')}",
-        "model": recipe.model,
-        "constructor": recipe.model_arguments(),
+        "name": name or f"{model}.{slug(run.path.resolve().name).replace('.', '-')}",
+        "model": model,
+        "constructor": constructor,
         "licence": "of whoever trained it",
         "trained_on": "; ".join(Path(s.name).name for s in scenes),
-        "metrics": {k: v for k, v in metrics.items() if v},
+        "metrics": {k: v for k, v in metrics.items() if v and k != "speed"},
         "command": command,
         **recipe.card(),
         **fields,

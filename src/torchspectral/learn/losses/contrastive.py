@@ -127,7 +127,7 @@ class InfoNCE(nn.Module):
         queries, keys : Tensor (n, features)
             Two views of the same images; the keys get no gradient where there is a queue.
         update : bool
-            Put the keys of all processes into the queue afterwards.
+            In training, put the keys of all processes into the queue afterwards.
 
         Returns
         -------
@@ -149,7 +149,7 @@ class InfoNCE(nn.Module):
         positive = (queries * keys).sum(1, keepdim=True)
         # A copy: the queue changes before the backward pass needs it.
         logits = torch.cat([positive, queries @ self.keys.to(queries.dtype, copy=True).T], 1) / self.temperature
-        if update:
+        if update and self.training:
             self.enqueue(keys)
         return cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
 

@@ -71,7 +71,7 @@ class DINOLoss(nn.Module):
     def forward(
         self, teacher: Sequence[torch.Tensor], student: Sequence[torch.Tensor], epoch: int | None = None
     ) -> torch.Tensor:
-        """Mean over images and pairs of views; the centre is updated afterwards.
+        """Mean over images and pairs of views; in training the centre is updated afterwards.
 
         Parameters
         ----------
@@ -100,7 +100,8 @@ class DINOLoss(nn.Module):
         pairs = -torch.einsum("tnd,snd->ts", target, said)
         pairs.fill_diagonal_(0)
         terms = pairs.numel() - min(pairs.shape)
-        self.update(seen)
+        if self.training:
+            self.update(seen)
         return pairs.sum() / (terms * seen.shape[1])
 
     @torch.no_grad()

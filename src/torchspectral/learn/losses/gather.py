@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,10 +11,22 @@ import torch.distributed as dist
 
 from torchspectral.errors import BadInput
 
+_ALONE = [False]
+
 
 def world_size() -> int:
     """Number of processes that train together; 1 where none do."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if not _ALONE[0] and dist.is_available() and dist.is_initialized() else 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Losses look at this process only: for figures that one process computes while the others wait."""
+    before, _ALONE[0] = _ALONE[0], True
+    try:
+        yield
+    finally:
+        _ALONE[0] = before
 
 
 def gather_batch(x: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,23 @@
+"""Pretraining: encoders learn from patches without labels. `torchspectral.train("pretrain", METHOD, DATA, out=RUN)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torchspectral.lazy import lookup
+
+_PUBLIC = {
+    "PretrainingRecipe": "base",
+    "PretrainingTraining": "base",
+    "DINORecipe": "spectralearth.dino",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    return lookup(__name__, _PUBLIC, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

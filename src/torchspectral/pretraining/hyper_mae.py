@@ -1,0 +1,429 @@
+"""Hyper-MAE: channels and places are hidden apart from each other; scenes of any sensors side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from torchspectral.backbones.base import Backbone
+from torchspectral.backbones.less_vit import HyperMAE
+from torchspectral.backbones.less_vit.encoder import two_deviations
+from torchspectral.backbones.less_vit.masking import sample_channels
+from torchspectral.backbones.less_vit.spectra import RADAR_WAVELENGTHS
+from torchspectral.errors import BadCube, BadInput, BadSettings, BandMismatch, MissingMetadata
+from torchspectral.geo.grids import grid_of
+from torchspectral.geo.lazy import missing_value
+from torchspectral.learn.patches import PatchStore
+from torchspectral.learn.recipe import Batch, Scene, TrainingSettings, common_bands
+from torchspectral.learn.splits import TRAIN
+from torchspectral.learn.views import GAIN, KNOTS, OFFSET, SIGMA, View, ViewPlan, make_view
+from torchspectral.pretraining.base import PretrainingRecipe, PretrainingTraining
+from torchspectral.settings import setting
+from torchspectral.weights import models
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """Scenes with the same bands.
+
+    Attributes
+    ----------
+    wavelength : tuple of float
+        Of the good bands [nm].
+    index : tuple of int
+        Their positions in the scenes.
+    every : tuple of float
+        Of all bands [nm].
+    resolution : float
+        Side of a pixel [m].
+    """
+
+    wavelength: tuple[float, ...]
+    index: tuple[int, ...]
+    every: tuple[float, ...]
+    resolution: float
+
+
+DEGREE = 111_320.0
+"""Metres of a degree of latitude."""
+
+
+class HyperMAETraining(PretrainingTraining):
+    """Settings of the second paper (LESSViT): 200 epochs of SpectralEarth, crops of 32 pixels, batches of 1024."""
+
+    backbone: str = setting("less-vit-v2-b", "encoder, see `torchspectral.create_model`")
+    batch: int = setting(1024, "patches in a step, over all devices", ge=1)
+    view: int = setting(32, "side of a view, cut out as it is; 0: that of the patch", unit="pixel", ge=0)
+    learning_rate: float = setting(1e-4, "learning rate", gt=0)
+    weight_decay: float = setting(0.05, "weight decay", ge=0)
+    decay_vectors: bool = setting(False, "weight decay also of biases and normalisations")
+    warm_up: float = setting(0.05, "share of the steps in which the learning rate rises", ge=0, lt=1)
+    clip: float = setting(1.0, "largest norm of the gradient; 0: not clipped", ge=0)
+    turns: bool = setting(True, "views are turned by quarters at random")
+    blur: float = setting(0.0, "share of the views that are blurred", ge=0, le=1)
+    temporal: bool = setting(False, "not looked at: an image has one view")
+    mask_ratio: float = setting(0.75, "share of the places that is hidden", ge=0, lt=1)
+    channel_mask_ratio: float = setting(0.75, "share of the channels that is hidden", ge=0, lt=1)
+    channel_least: float = setting(
+        0.7, "least share of the channels that a step leaves out, of each sensor", ge=0, lt=1
+    )
+    channel_most: float = setting(0.8, "largest share of the channels that a step leaves out", ge=0, lt=1)
+    norm_pix: bool = setting(False, "standardise each target patch")
+    drop: float = setting(0.1, "dropout of projections", ge=0, lt=1)
+    attn_drop: float = setting(0.1, "dropout of attention", ge=0, lt=1)
+    drop_path: float = setting(0.1, "stochastic depth of the last block", ge=0, lt=1)
+    decoder: dict[str, Any] = setting({}, "arguments of the decoder over the paper's: decoder_dim, decoder_depth, ..")
+    decoder_rope: bool = setting(True, "rotary: hidden tokens know place and wavelength; published: false")
+    resolution: float = setting(0.0, "side of a pixel where scenes do not say it; 0: the backbone's", unit="m", ge=0)
+    radar: bool = setting(False, "scenes are Datasets with a layer `radar` (VV, VH [dB]) beside the cube")
+
+
+class HyperMAEv1Training(HyperMAETraining):
+    """Settings of the first paper: Sentinel-2 and -1 at 10 m, 300 epochs."""
+
+    backbone: str = setting("less-vit-b", "encoder, see `torchspectral.create_model`")
+    batch: int = setting(256, "patches in a step, over all devices", ge=1)
+    view: int = setting(0, "side of a view, cut out as it is; 0: that of the patch", unit="pixel", ge=0)
+    channel_mask_ratio: float = setting(0.5, "share of the channels that is hidden", ge=0, lt=1)
+    channel_least: float = setting(
+        0.0, "least share of the channels that a step leaves out, of each sensor", ge=0, lt=1
+    )
+    channel_most: float = setting(0.0, "largest share of the channels that a step leaves out", ge=0, lt=1)
+    drop: float = setting(0.0, "dropout of projections", ge=0, lt=1)
+    attn_drop: float = setting(0.0, "dropout of attention", ge=0, lt=1)
+    drop_path: float = setting(0.0, "stochastic depth of the last block", ge=0, lt=1)
+
+
+class HyperMAERecipe(PretrainingRecipe):
+    """Hyper-MAE of the second paper: rotary embedding of wavelengths, channels sampled before they are hidden.
+
+    Scenes may be of different sensors: patches carry the number of theirs, channels of narrower sensors are stored with
+    empty ones behind, and each step adds the losses of the sensors in its batch, weighted by their patches.
+
+    References
+    ----------
+    Si et al., "Towards Scalable Foundation Model for Multi-modal and Hyperspectral Geospatial Data", arXiv 2503.12843
+    (2025). "LESSViT: Robust Hyperspectral Representation Learning under Spectral Configuration Shift", arXiv 2605.18541.
+    """
+
+    Settings: ClassVar[type[TrainingSettings]] = HyperMAETraining
+    method: ClassVar[str] = "hyper-mae"
+    families: ClassVar[tuple[str, ...]] = ("less-vit-",)
+    uses: ClassVar[tuple[str, ...]] = ("valid",)
+    default_epochs: ClassVar[int] = 200
+
+    def __init__(self, settings: TrainingSettings | None = None) -> None:
+        super().__init__(settings)
+        s = self.settings
+        if s.channel_least > s.channel_most:
+            raise BadSettings(f"channels left out from {s.channel_least} to {s.channel_most}, expected rising shares")
+        if s.view > s.patch:
+            raise BadSettings(f"view={s.view} with patch={s.patch}, expected views that fit into a patch")
+        self.layers = ("radar",) if s.radar else ()  # type: ignore[misc]
+        self.sensors: list[Sensor] = []
+        self.statistics: list[tuple[np.ndarray, np.ndarray]] = []
+        self.radar_statistics = (np.zeros(2), np.ones(2))
+
+    # Data
+
+    def prepare(self, scenes: Sequence[Scene]) -> None:
+        """Sort the scenes by sensor; their quantity must be one.
+
+        Raises
+        ------
+        BandMismatch, MissingMetadata
+        """
+        groups: list[list[Scene]] = []
+        for scene in scenes:
+            waves = _waves(_cube(scene))
+            near = next((g for g in groups if _alike(_waves(_cube(g[0])), waves)), None)
+            if near is None:
+                groups.append([scene])
+            else:
+                near.append(scene)
+        self.sensors = [self._sensor(members) for members in groups]
+        quantities = {str(_cube(scene).attrs.get("quantity", "dn")) for scene in scenes}
+        if len(quantities) > 1:
+            raise BandMismatch(
+                f"got scenes of {' and '.join(sorted(quantities))}, expected one quantity in all of them"
+            )
+        self.quantity = quantities.pop()
+        largest = max(self.sensors, key=lambda sensor: len(sensor.index))
+        self.index, self.wavelength = np.array(largest.index), np.array(largest.wavelength)
+        first = _cube(scenes[0])
+        if len(self.sensors) == 1 and "fwhm" in first.coords:
+            self.fwhm = np.asarray(first["fwhm"].values, dtype=np.float64)[self.index]
+
+    def _sensor(self, scenes: Sequence[Scene]) -> Sensor:
+        wavelength, index = common_bands(scenes)
+        if not np.isfinite(wavelength).all():
+            raise MissingMetadata("a band has no wavelength, which Hyper-MAE computes with: give all bands one [nm]")
+        metres = [self._metres(_cube(scene)) for scene in scenes]
+        if max(metres) > 1.05 * min(metres):
+            raise BandMismatch(
+                f"got scenes of one sensor with pixels of {min(metres):g} to {max(metres):g} m, expected one size: resample "
+                "them"
+            )
+        every = _waves(_cube(scenes[0]))
+        return Sensor(tuple(map(float, wavelength)), tuple(map(int, index)), tuple(map(float, every)), metres[0])
+
+    def _metres(self, cube: xr.DataArray) -> float:
+        """Side of a pixel [m]: of the grid, the settings or the backbone."""
+        grid = grid_of(cube)
+        if grid.kind in ("map", "rotated"):
+            side = sum(grid.resolution) / 2
+            return side * DEGREE if grid.crs is not None and grid.crs.is_geographic else side
+        if self.settings.resolution:
+            return float(self.settings.resolution)
+        with torch.device("meta"):
+            return float(self.backbone().resolution)  # type: ignore[arg-type]
+
+    def pairs(self, scene: Scene) -> dict[str, np.ndarray]:
+        """Channels of the scene's sensor and empty ones behind, the sensor's number, and radar where it is used."""
+        cube = _cube(scene)
+        number = next(i for i, sensor in enumerate(self.sensors) if _alike(np.array(sensor.every), _waves(cube)))
+        values = np.asarray(cube.isel(band=list(self.sensors[number].index)).values)
+        nodata = None if values.dtype.kind == "f" else missing_value(cube)
+        image = np.zeros((self.channels, *values.shape[1:]), dtype=np.float32)
+        image[: len(values)] = values
+        if nodata is not None:
+            image[: len(values)][values == nodata] = np.nan
+        found = {"image": image}
+        if len(self.sensors) > 1:
+            found["sensor"] = np.full((1, *values.shape[1:]), number, dtype=np.float32)
+        if self.settings.radar:
+            assert isinstance(scene, xr.Dataset)
+            found["radar"] = np.asarray(scene["radar"].values, dtype=np.float32)
+            if found["radar"].shape != (2, *values.shape[1:]):
+                raise BadCube(
+                    f"got radar of shape {found['radar'].shape}, expected VV and VH on the cube's {values.shape[1:]} pixels"
+                )
+        return found
+
+    @property
+    def channels(self) -> int:
+        """Channels of the widest sensor."""
+        return max(len(sensor.index) for sensor in self.sensors)
+
+    def store_settings(self) -> dict[str, Any]:
+        """Radar as well."""
+        return {**super().store_settings(), "radar": self.settings.radar}
+
+    def study(self, store: PatchStore) -> None:
+        """Mean and standard deviation of each band of each sensor, and of radar, over valid pixels.
+
+        Raises
+        ------
+        BadInput
+            A band that does not vary, or a sensor without a patch.
+        """
+        if len(self.sensors) == 1:
+            super().study(store)
+            self.statistics = [(self.mean, self.std)]
+        else:
+            self.statistics = [_moments(store, "image", number, len(s.index)) for number, s in enumerate(self.sensors)]
+            widest = max(range(len(self.sensors)), key=lambda i: len(self.sensors[i].index))
+            self.mean, self.std = self.statistics[widest]
+        if self.settings.radar:
+            self.radar_statistics = _moments(store, "radar", None, 2)
+
+    def sample(self, store: PatchStore, part: str, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """A patch, what its view is made by, its sensor as one number, and noise of channels and places."""
+        found = super().sample(store, part, index, rng)
+        if "sensor" in found:
+            found["sensor"] = found["sensor"][:, :1, :1]
+        return found
+
+    def draws(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Noise of channels, then of places: those of least noise are seen."""
+        places = (self.view_size // self.patch_size) ** 2
+        channels = self.channels + (2 if self.settings.radar else 0)
+        return {
+            "channel_noise": rng.random(channels, dtype=np.float32), "place_noise": rng.random(places, dtype=np.float32)
+        }  # fmt: skip
+
+    def plans(self) -> tuple[ViewPlan, ...]:
+        """One view, cut out at the resolution of the patch: places are told in metres."""
+        share = (self.view_size / self.settings.patch) ** 2
+        return (self.plan(scale=(share, share), ratio=(1.0, 1.0)),)
+
+    # Network
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels a side of a token."""
+        return int(self.arguments()["patch_size"])
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of encoder and decoder: those of the size, and of the settings over them."""
+        s, known = self.settings, models()
+        size = s.backbone.removeprefix("less-vit")
+        of_size = known.get(f"hyper-mae{size}", known[s.backbone]).defaults
+        own = {
+            "mask_ratio": s.mask_ratio, "channel_mask_ratio": s.channel_mask_ratio, "norm_pix": s.norm_pix, "drop": s.drop,
+            "attn_drop": s.attn_drop, "drop_path": s.drop_path, "decoder_rope": s.decoder_rope, "channel_dropout": None,
+        }  # fmt: skip
+        return {**of_size, **known[s.backbone].defaults, **own, **s.decoder, **self.constructor()}
+
+    def network(self, backbone: Backbone) -> nn.Module:
+        """The encoder with a decoder; what nobody uses does not learn."""
+        made = HyperMAE(**self.arguments())
+        made.encoder.load_state_dict(backbone.state_dict())
+        if self.settings.checkpointing:
+            made.set_grad_checkpointing()
+        if not self.settings.radar:
+            for part in (made.encoder.radar_patch_embed, made.decoder.decoder_radar_pred):
+                part.requires_grad_(False)
+        return made
+
+    def encoder(self, network: nn.Module) -> Backbone:
+        """The encoder inside."""
+        found: Any = network.encoder
+        inner: Backbone = found
+        return inner
+
+    # Loss
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Mean over the patches of all sensors of the errors of hidden places and hidden channels."""
+        view = self.views(batch)[0]
+        plan = self.plans()[0]
+        radar = (
+            make_view(batch["radar"], _radar_draws(batch), plan, batch.get("valid")) if self.settings.radar else None
+        )
+        which = batch["sensor"].flatten().round().long() if "sensor" in batch else None
+        total = view.values.new_zeros(())
+        for number, sensor in enumerate(self.sensors):
+            rows = torch.arange(len(view.values)) if which is None else torch.nonzero(which.cpu() == number)[:, 0]
+            if len(rows):
+                total = total + len(rows) * self._of_sensor(model, batch, sensor, number, view, radar, rows)
+        return total / len(view.values)
+
+    def _of_sensor(
+        self, model: Any, batch: Batch, sensor: Sensor, number: int, view: View, radar: View | None, rows: torch.Tensor
+    ) -> torch.Tensor:
+        rows = rows.to(view.values.device)
+        count = len(sensor.index)
+        valid = None if view.valid is None else view.valid[rows]
+        images = self._scaled(view.values[rows, :count], self.statistics[number], valid)
+        waves = torch.tensor(sensor.wavelength, device=images.device)
+        s = self.settings
+        if model.training and s.channel_most > 0:
+            drawn = sample_channels(count, (s.channel_least, s.channel_most)).to(images.device)
+            images, waves = images[:, drawn], waves[drawn]
+        channels, places = batch["channel_noise"][rows], batch["place_noise"][rows]
+        if radar is None:
+            noise = (channels[:, : len(waves)], places)
+            return model(images, waves, resolution=sensor.resolution, noise=noise).loss
+        other = self._scaled(radar.values[rows], self.radar_statistics, valid)
+        two = {"radar": other, "radar_wavelengths": torch.tensor(RADAR_WAVELENGTHS, device=images.device)}
+        seen = {"optical": len(waves), "radar": 2, "all": len(waves) + 2}
+        losses = [
+            model(images, waves, **two, visible=v, resolution=sensor.resolution, noise=(channels[:, -n:], places)).loss
+            for v, n in seen.items()
+        ]
+        return torch.stack(losses).sum()
+
+    @staticmethod
+    def _scaled(x: torch.Tensor, statistics: tuple[np.ndarray, np.ndarray], valid: torch.Tensor | None) -> torch.Tensor:
+        """Two deviations about the mean as 0..1; nodata is 0."""
+        return two_deviations(x, statistics[0].tolist(), statistics[1].tolist(), valid)
+
+    def embed(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """What the encoder makes of the middle of each patch, sensor by sensor."""
+        encoder: Any = self.encoder(model)
+        size = self.view_size
+        row, col = ((n - size) // 2 for n in batch["image"].shape[-2:])
+        cut = (..., slice(row, row + size), slice(col, col + size))
+        which = batch["sensor"].flatten(1)[:, 0].round().long() if "sensor" in batch else None
+        found = batch["image"].new_zeros(len(batch["image"]), encoder.dim)
+        for number, sensor in enumerate(self.sensors):
+            rows = torch.ones(len(found), dtype=torch.bool) if which is None else (which == number).cpu()
+            if not bool(rows.any()):
+                continue
+            valid = batch["valid"][rows][cut] > 0.5 if "valid" in batch else None
+            images = self._scaled(batch["image"][rows][cut][:, : len(sensor.index)], self.statistics[number], valid)
+            waves = torch.tensor(sensor.wavelength, device=images.device)
+            found[rows] = encoder.forward_features(images, waves, resolution=sensor.resolution).to(found.dtype)
+        return found
+
+    def optimiser(self, parameters: Any) -> torch.optim.Optimizer:
+        """AdamW with the betas of masked autoencoders."""
+        return torch.optim.AdamW(self.groups(parameters), lr=self.settings.learning_rate, betas=(0.9, 0.95))
+
+    def card(self) -> dict[str, Any]:
+        """Bands and statistics of the one sensor; of several, in words."""
+        found = super().card()
+        words = f"{self.quantity}, two deviations about the mean as 0..1, nodata 0; pretrained by {self.method}"
+        if len(self.sensors) == 1:
+            return {**found, "preprocessing": words}
+        told = "; ".join(
+            f"{len(s.index)} bands of {s.wavelength[0]:.0f}-{s.wavelength[-1]:.0f} nm, {s.resolution:g} m"
+            for s in self.sensors
+        )
+        many = {"wavelengths": "any", "fwhm": None, "mean": None, "std": None, "values": None}
+        return {**found, **many, "preprocessing": f"{words}; statistics of each sensor's own patches: {told}"}
+
+
+class HyperMAEv1Recipe(HyperMAERecipe):
+    """Hyper-MAE of the first paper: sines and cosines of place and wavelength, added once; radar beside optical bands.
+
+    With radar, a step adds three losses: of optical bands alone, of radar alone, and of both.
+
+    References
+    ----------
+    Si et al., arXiv 2503.12843 (2025), section 3.3.
+    """
+
+    Settings: ClassVar[type[TrainingSettings]] = HyperMAEv1Training
+    method: ClassVar[str] = "hyper-mae-v1"
+    default_epochs: ClassVar[int] = 300
+
+
+def _cube(scene: Scene) -> xr.DataArray:
+    return scene["cube"] if isinstance(scene, xr.Dataset) else scene
+
+
+def _waves(cube: xr.DataArray) -> np.ndarray:
+    return np.asarray(cube["wavelength"].values, dtype=np.float64)
+
+
+def _alike(one: np.ndarray, two: np.ndarray) -> bool:
+    """Whether two lists of bands are those of one sensor."""
+    return one.size == two.size and bool(np.allclose(one, two, rtol=0, atol=1.0, equal_nan=True))
+
+
+def _radar_draws(batch: Batch) -> torch.Tensor:
+    """Place and symmetry of the view are those of the optical one; brightness stays."""
+    drawn = batch["draws"][:, 0].clone()
+    drawn[:, SIGMA:] = 0.0
+    drawn[:, GAIN] = 1.0
+    drawn[:, OFFSET + 1 :] = 1.0
+    return drawn[:, : OFFSET + 1 + KNOTS + 2]
+
+
+def _moments(store: PatchStore, role: str, sensor: int | None, bands: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each band over the valid pixels of a sensor's training patches, at most 2000 of them."""
+    count, number = store.count(TRAIN), 0
+    total, squares = np.zeros(bands), np.zeros(bands)
+    for place in np.unique(np.linspace(0, count - 1, min(2000, count)).round().astype(int)):
+        sample = store.sample(TRAIN, int(place))
+        if sensor is not None and round(float(sample["sensor"].flat[0])) != sensor:
+            continue
+        seen = sample["valid"][0] > 0.5 if "valid" in sample else np.ones(sample[role].shape[1:], dtype=bool)
+        pixels = sample[role][:bands, seen].astype(np.float64)
+        number += pixels.shape[1]
+        total += pixels.sum(1)
+        squares += np.square(pixels).sum(1)
+    mean = total / max(number, 1)
+    deviation = np.sqrt(np.maximum(squares / max(number, 1) - mean**2, 0))
+    if not number or not bool((deviation > 0).all()):
+        which = "of radar" if sensor is None else f"of sensor {sensor + 1}"
+        raise BadInput(f"{number} pixels {which} to train on, in which a band does not vary: give more scenes of it")
+    return mean, deviation
