@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import torchspectral as ts
-from torchspectral.errors import BandMismatch, UnknownName
+from torchspectral.errors import BadSettings, BandMismatch, UnknownName
 from torchspectral.superresolution.spectral_mixup.losses import hybrid_loss, tv_spatial, tv_spectral
 from torchspectral.superresolution.spectral_mixup.projection import CAMERA, cube_to_eight
 from torchspectral.superresolution.training import recipe
@@ -50,6 +50,24 @@ def test_a_few_steps_lower_the_loss(method) -> None:
             plan.step()
     assert made.validate(network, batch)["loss"] < 0.8 * before
     assert made.card()["ratio"] == 2 and len(made.card()["wavelengths"]) == 10
+
+
+@pytest.mark.parametrize("method", SMALL)
+def test_a_quiet_start_is_interpolation_and_learns(method) -> None:
+    made = recipe(method, {**SMALL[method], "quiet_start": True})
+    made.prepare([_cube()])
+    batch = _batch(made, _cube())
+    torch.manual_seed(0)
+    network = made.build()
+    out = made.predict(network, batch)
+    torch.testing.assert_close(out, batch["upsampled"], rtol=0, atol=1e-5)
+    made.loss(network, batch).backward()
+    assert sum(bool(p.grad is not None and p.grad.abs().sum() > 0) for p in network.parameters()) >= 2
+    if method == "spectral-mixup":
+        made = recipe(method, {**SMALL[method], "quiet_start": True})
+        made.prepare([_cube(17)])
+        with pytest.raises(BadSettings, match="17 bands"):
+            made.build()
 
 
 def test_parts_of_an_iteration_and_the_rate() -> None:

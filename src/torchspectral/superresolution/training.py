@@ -32,6 +32,9 @@ class SuperResolutionTraining(TrainingSettings):
     gain: float = setting(
         0.0, "values are divided by it; 0: 1 for reflectance, else the largest value of the scenes", ge=0
     )
+    quiet_start: bool = setting(
+        False, "begin as bicubic interpolation (essaformer: with residual=bicubic), not with random weights in its way"
+    )
 
 
 class SuperResolutionRecipe(Recipe):
@@ -131,7 +134,6 @@ class ESSAformerTraining(SuperResolutionTraining):
     dim: int = setting(256, "channels", ge=1)
     dropout: float = setting(0.2, "share of channels that is dropped, three times a refinement", ge=0, lt=1)
     residual: Literal["none", "bicubic"] = setting("none", "what the network's output is added to; published: none")
-    quiet_start: bool = setting(False, "begin with the last layer at zero: with the residual, as plain interpolation")
     tv_weight: float = setting(0.0, "weight of the total variation over space and bands; SSPSR: 0.001", ge=0)
 
 
@@ -154,7 +156,7 @@ class ESSAformerRecipe(SuperResolutionRecipe):
         }
 
     def build(self) -> torch.nn.Module:
-        """The network with fresh weights."""
+        """The network with fresh weights; those of the last layer at zero for a quiet start."""
         network = super().build()
         if self.settings.quiet_start:
             for parameter in network.get_submodule("conv_last").parameters():

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from torchspectral.cube import nodata_mask
-from torchspectral.errors import BadInput, BandMismatch
+from torchspectral.errors import BadInput, BadSettings, BandMismatch
 from torchspectral.learn.recipe import Batch, Scene, TrainingSettings
 from torchspectral.learn.scenes import open_scenes
 from torchspectral.ops.resize import imresize
@@ -89,6 +89,33 @@ class SpectralMixupRecipe(SuperResolutionRecipe):
             "scale": s.scale,
             "res_scale": s.res_scale,
         }
+
+    def build(self) -> torch.nn.Module:
+        """The network with fresh weights; for a quiet start what is enlarged goes straight through, and nothing is added.
+
+        Raises
+        ------
+        BadSettings
+            There are fewer channels than bands to go through.
+        """
+        network = super().build()
+        if not self.settings.quiet_start:
+            return network
+        if self.settings.n_feats < len(self.index):
+            raise BadSettings(
+                f"got n_feats={self.settings.n_feats} for {len(self.index)} bands and a quiet start, expected at least as "
+                "many: the enlarged bands go through the channels"
+            )
+        for kind in ("", "_RGB"):
+            trunk, skip, final = (network.get_submodule(f"{name}{kind}") for name in ("trunk", "skip_conv", "final"))
+            for layer in (skip, final):
+                torch.nn.init.dirac_(layer.get_parameter("weight"))
+                torch.nn.init.zeros_(layer.get_parameter("bias"))
+            torch.nn.init.zeros_(trunk.get_parameter("head.weight"))
+            for name, parameter in trunk.named_parameters():
+                if name.endswith("bias"):
+                    torch.nn.init.zeros_(parameter)
+        return network
 
     def schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
         """0.3 from the fifth of ten parts on, 0.09 in the last but for another 0.3 there, as published.
