@@ -24,6 +24,8 @@ from torchspectral.learn.splits import HELD_OUT
 from torchspectral.settings import Settings, setting
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from torchspectral.engine.method import Window
@@ -330,6 +332,14 @@ class Recipe(ABC):
         model.eval()
         with torch.no_grad():
             return self.validate(model, batch)
+
+
+    def pooled(self, means: dict[str, float], model: torch.nn.Module) -> dict[str, float]:
+        """Figures of all held-out ground, from their means over its areas; counts of `evaluate` say more."""
+        return means
+
+    def illustrate(self, folder: Path) -> None:
+        """Write tables and pictures of the evaluation into a finished run's folder."""
 
 
 def common_bands(scenes: Sequence[Scene], *, tolerance: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -151,7 +151,16 @@ def train(
     if resume and (run.path / "run.yaml").is_file():
         values = {**(run.facts().get("settings") or {}), **values}
     recipe = find_recipe(task, method, values)
-    scenes = recipe.attach(open_scenes(data, recipe.layers, opening))
+    scenes = recipe.attach(
+        open_scenes(
+            data,
+            recipe.layers,
+            opening,
+            broken=recipe.settings.broken,
+            sensor=recipe.settings.sensor,
+            progress=progress,
+        )
+    )
     recipe.prepare([scene.scene for scene in scenes])
     going_on = run.start(resume=resume, overwrite=overwrite)
     facts = _facts(task, recipe, scenes, seed, device, devices, out)
@@ -373,6 +382,7 @@ def finish(
     }
     card = make_card(known, where=str(run.path))
     run.export(network.state_dict(), card)
+    recipe.illustrate(run.path)
     progress(Step("evaluate", 1.0))
     return network, card
 
@@ -395,4 +405,5 @@ def evaluate_ground(recipe: Recipe, network: Any, patches: PatchStore, scenes: l
             for key, value in recipe.evaluate(network, block).items():
                 totals[key] = totals.get(key, 0.0) + float(value) * window.height * window.width
             pixels += window.height * window.width
-    return {key: total / pixels for key, total in totals.items()} if pixels else {}
+    means = {key: total / pixels for key, total in totals.items()} if pixels else {}
+    return recipe.pooled(means, network)
