@@ -199,10 +199,10 @@ class SpectralGPTRecipe(PretrainingRecipe):
             sized = self.backbone()
         made = self.network(sized)
         if self.settings.start:
-            self.begin_from(made, self.settings.start)
+            self.fill_from(made, self.settings.start)
         return made
 
-    def begin_from(self, network: nn.Module, start: str) -> None:
+    def fill_from(self, network: nn.Module, start: str) -> None:
         """Fill a network from a run (encoder and decoder), a published file, or weights by name (encoder).
 
         Raises

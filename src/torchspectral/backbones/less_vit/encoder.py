@@ -20,6 +20,7 @@ from torchspectral.backbones.less_vit.embedding import (
     perception_mask,
 )
 from torchspectral.backbones.less_vit.options import BlockSettings
+from torchspectral.backbones.standardise import standardise
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, TooLarge
 
 EPS = 1e-6
@@ -139,9 +140,9 @@ class LessViT(Backbone):
         ------
         MissingMetadata, BandMismatch, BadInput
         """
-        seen = ~torch.isnan(x) if valid is None else valid & ~torch.isnan(x)
-        scaled = super().as_input(x, mean, std, valid)
-        return torch.where(seen, (scaled / 4 + 0.5).clamp(0, 1), 0)
+        if mean is None or std is None:
+            return super().as_input(x, mean, std, valid)
+        return two_deviations(x, mean, std, valid)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations of the blocks in the backward pass."""
@@ -369,6 +370,25 @@ class LessViT(Backbone):
         mean = total / (repeats * x.shape[1])
         rows, cols = x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size
         return mean[:, 0], mean[:, 1:].transpose(1, 2).reshape(len(x), -1, rows, cols)
+
+
+def two_deviations(
+    x: torch.Tensor, mean: Sequence[float], std: Sequence[float], valid: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Values two standard deviations below the mean become 0, two above 1, beyond clipped; nodata is 0.
+
+    Parameters
+    ----------
+    x : Tensor (n, bands, y, x)
+    mean, std : sequence of float (bands,)
+    valid : Tensor of bool, broadcast to x, optional
+
+    Raises
+    ------
+    BandMismatch, BadInput
+    """
+    seen = ~torch.isnan(x) if valid is None else valid & ~torch.isnan(x)
+    return torch.where(seen, (standardise(x, mean, std, valid) / 4 + 0.5).clamp(0, 1), 0)
 
 
 def _pick(patches: torch.Tensor, kept: Kept) -> torch.Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch.nn.functional import one_hot
 
 from torchspectral.errors import BadInput
 
@@ -70,4 +69,5 @@ def _counted(numbers: torch.Tensor, classes: int) -> torch.Tensor:
     """How often each class stands in each row, (n, classes)."""
     known = torch.isfinite(numbers) & (numbers >= 0) & (numbers < classes)
     index = torch.where(known, numbers, classes).long()
-    return one_hot(index, classes + 1).sum(1)[:, :classes].float()
+    counts = torch.zeros(len(numbers), classes + 1, device=numbers.device)
+    return counts.scatter_add_(1, index, torch.ones_like(index, dtype=counts.dtype))[:, :classes]

@@ -66,6 +66,7 @@ class SoftCon(nn.Module):
         dim = int(backbone.dim)  # type: ignore[arg-type]
         self.backbone = backbone
         self.projection: nn.Module
+        self.predictor: nn.Module
         if style == "moco-v2":
             self.projection, self.predictor = ContrastiveProjection(dim, hidden, outputs), nn.Identity()
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,88 +15,15 @@ from torchspectral.backbones.less_vit import HyperMAE
 from torchspectral.backbones.less_vit.encoder import two_deviations
 from torchspectral.backbones.less_vit.masking import sample_channels
 from torchspectral.backbones.less_vit.spectra import RADAR_WAVELENGTHS
-from torchspectral.errors import BadCube, BadInput, BadSettings, BandMismatch, MissingMetadata
-from torchspectral.geo.grids import grid_of
+from torchspectral.errors import BadCube, BadSettings, BandMismatch
 from torchspectral.geo.lazy import missing_value
 from torchspectral.learn.patches import PatchStore
-from torchspectral.learn.recipe import Batch, Scene, TrainingSettings, common_bands
-from torchspectral.learn.splits import TRAIN
+from torchspectral.learn.recipe import Batch, Scene, TrainingSettings
 from torchspectral.learn.views import GAIN, KNOTS, OFFSET, SIGMA, View, ViewPlan, make_view
-from torchspectral.pretraining.base import PretrainingRecipe, PretrainingTraining
-from torchspectral.settings import setting
+from torchspectral.pretraining.base import PretrainingRecipe
+from torchspectral.pretraining.hyper_mae.sensors import Sensor, alike, cube_of, moments, sort_by_sensor, waves_of
+from torchspectral.pretraining.hyper_mae.settings import HyperMAETraining, HyperMAEv1Training
 from torchspectral.weights import models
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """Scenes with the same bands.
-
-    Attributes
-    ----------
-    wavelength : tuple of float
-        Of the good bands [nm].
-    index : tuple of int
-        Their positions in the scenes.
-    every : tuple of float
-        Of all bands [nm].
-    resolution : float
-        Side of a pixel [m].
-    """
-
-    wavelength: tuple[float, ...]
-    index: tuple[int, ...]
-    every: tuple[float, ...]
-    resolution: float
-
-
-DEGREE = 111_320.0
-"""Metres of a degree of latitude."""
-
-
-class HyperMAETraining(PretrainingTraining):
-    """Settings of the second paper (LESSViT): 200 epochs of SpectralEarth, crops of 32 pixels, batches of 1024."""
-
-    backbone: str = setting("less-vit-v2-b", "encoder, see `torchspectral.create_model`")
-    batch: int = setting(1024, "patches in a step, over all devices", ge=1)
-    view: int = setting(32, "side of a view, cut out as it is; 0: that of the patch", unit="pixel", ge=0)
-    learning_rate: float = setting(1e-4, "learning rate", gt=0)
-    weight_decay: float = setting(0.05, "weight decay", ge=0)
-    decay_vectors: bool = setting(False, "weight decay also of biases and normalisations")
-    warm_up: float = setting(0.05, "share of the steps in which the learning rate rises", ge=0, lt=1)
-    clip: float = setting(1.0, "largest norm of the gradient; 0: not clipped", ge=0)
-    turns: bool = setting(True, "views are turned by quarters at random")
-    blur: float = setting(0.0, "share of the views that are blurred", ge=0, le=1)
-    temporal: bool = setting(False, "not looked at: an image has one view")
-    mask_ratio: float = setting(0.75, "share of the places that is hidden", ge=0, lt=1)
-    channel_mask_ratio: float = setting(0.75, "share of the channels that is hidden", ge=0, lt=1)
-    channel_least: float = setting(
-        0.7, "least share of the channels that a step leaves out, of each sensor", ge=0, lt=1
-    )
-    channel_most: float = setting(0.8, "largest share of the channels that a step leaves out", ge=0, lt=1)
-    norm_pix: bool = setting(False, "standardise each target patch")
-    drop: float = setting(0.1, "dropout of projections", ge=0, lt=1)
-    attn_drop: float = setting(0.1, "dropout of attention", ge=0, lt=1)
-    drop_path: float = setting(0.1, "stochastic depth of the last block", ge=0, lt=1)
-    decoder: dict[str, Any] = setting({}, "arguments of the decoder over the paper's: decoder_dim, decoder_depth, ..")
-    decoder_rope: bool = setting(True, "rotary: hidden tokens know place and wavelength; published: false")
-    resolution: float = setting(0.0, "side of a pixel where scenes do not say it; 0: the backbone's", unit="m", ge=0)
-    radar: bool = setting(False, "scenes are Datasets with a layer `radar` (VV, VH [dB]) beside the cube")
-
-
-class HyperMAEv1Training(HyperMAETraining):
-    """Settings of the first paper: Sentinel-2 and -1 at 10 m, 300 epochs."""
-
-    backbone: str = setting("less-vit-b", "encoder, see `torchspectral.create_model`")
-    batch: int = setting(256, "patches in a step, over all devices", ge=1)
-    view: int = setting(0, "side of a view, cut out as it is; 0: that of the patch", unit="pixel", ge=0)
-    channel_mask_ratio: float = setting(0.5, "share of the channels that is hidden", ge=0, lt=1)
-    channel_least: float = setting(
-        0.0, "least share of the channels that a step leaves out, of each sensor", ge=0, lt=1
-    )
-    channel_most: float = setting(0.0, "largest share of the channels that a step leaves out", ge=0, lt=1)
-    drop: float = setting(0.0, "dropout of projections", ge=0, lt=1)
-    attn_drop: float = setting(0.0, "dropout of attention", ge=0, lt=1)
-    drop_path: float = setting(0.0, "stochastic depth of the last block", ge=0, lt=1)
 
 
 class HyperMAERecipe(PretrainingRecipe):
@@ -139,16 +65,8 @@ class HyperMAERecipe(PretrainingRecipe):
         ------
         BandMismatch, MissingMetadata
         """
-        groups: list[list[Scene]] = []
-        for scene in scenes:
-            waves = _waves(_cube(scene))
-            near = next((g for g in groups if _alike(_waves(_cube(g[0])), waves)), None)
-            if near is None:
-                groups.append([scene])
-            else:
-                near.append(scene)
-        self.sensors = [self._sensor(members) for members in groups]
-        quantities = {str(_cube(scene).attrs.get("quantity", "dn")) for scene in scenes}
+        self.sensors = sort_by_sensor(scenes, self.pixel)
+        quantities = {str(cube_of(scene).attrs.get("quantity", "dn")) for scene in scenes}
         if len(quantities) > 1:
             raise BandMismatch(
                 f"got scenes of {' and '.join(sorted(quantities))}, expected one quantity in all of them"
@@ -156,29 +74,13 @@ class HyperMAERecipe(PretrainingRecipe):
         self.quantity = quantities.pop()
         largest = max(self.sensors, key=lambda sensor: len(sensor.index))
         self.index, self.wavelength = np.array(largest.index), np.array(largest.wavelength)
-        first = _cube(scenes[0])
+        first = cube_of(scenes[0])
         if len(self.sensors) == 1 and "fwhm" in first.coords:
             self.fwhm = np.asarray(first["fwhm"].values, dtype=np.float64)[self.index]
 
-    def _sensor(self, scenes: Sequence[Scene]) -> Sensor:
-        wavelength, index = common_bands(scenes)
-        if not np.isfinite(wavelength).all():
-            raise MissingMetadata("a band has no wavelength, which Hyper-MAE computes with: give all bands one [nm]")
-        metres = [self._metres(_cube(scene)) for scene in scenes]
-        if max(metres) > 1.05 * min(metres):
-            raise BandMismatch(
-                f"got scenes of one sensor with pixels of {min(metres):g} to {max(metres):g} m, expected one size: resample "
-                "them"
-            )
-        every = _waves(_cube(scenes[0]))
-        return Sensor(tuple(map(float, wavelength)), tuple(map(int, index)), tuple(map(float, every)), metres[0])
-
-    def _metres(self, cube: xr.DataArray) -> float:
-        """Side of a pixel [m]: of the grid, the settings or the backbone."""
-        grid = grid_of(cube)
-        if grid.kind in ("map", "rotated"):
-            side = sum(grid.resolution) / 2
-            return side * DEGREE if grid.crs is not None and grid.crs.is_geographic else side
+    @property
+    def pixel(self) -> float:
+        """Side of a pixel where scenes do not say it [m]: of the settings, or the backbone's."""
         if self.settings.resolution:
             return float(self.settings.resolution)
         with torch.device("meta"):
@@ -186,8 +88,8 @@ class HyperMAERecipe(PretrainingRecipe):
 
     def pairs(self, scene: Scene) -> dict[str, np.ndarray]:
         """Channels of the scene's sensor and empty ones behind, the sensor's number, and radar where it is used."""
-        cube = _cube(scene)
-        number = next(i for i, sensor in enumerate(self.sensors) if _alike(np.array(sensor.every), _waves(cube)))
+        cube = cube_of(scene)
+        number = next(i for i, sensor in enumerate(self.sensors) if alike(np.array(sensor.every), waves_of(cube)))
         values = np.asarray(cube.isel(band=list(self.sensors[number].index)).values)
         nodata = None if values.dtype.kind == "f" else missing_value(cube)
         image = np.zeros((self.channels, *values.shape[1:]), dtype=np.float32)
@@ -227,11 +129,11 @@ class HyperMAERecipe(PretrainingRecipe):
             super().study(store)
             self.statistics = [(self.mean, self.std)]
         else:
-            self.statistics = [_moments(store, "image", number, len(s.index)) for number, s in enumerate(self.sensors)]
+            self.statistics = [moments(store, "image", number, len(s.index)) for number, s in enumerate(self.sensors)]
             widest = max(range(len(self.sensors)), key=lambda i: len(self.sensors[i].index))
             self.mean, self.std = self.statistics[widest]
         if self.settings.radar:
-            self.radar_statistics = _moments(store, "radar", None, 2)
+            self.radar_statistics = moments(store, "radar", None, 2)
 
     def sample(self, store: PatchStore, part: str, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """A patch, what its view is made by, its sensor as one number, and noise of channels and places."""
@@ -386,19 +288,6 @@ class HyperMAEv1Recipe(HyperMAERecipe):
     default_epochs: ClassVar[int] = 300
 
 
-def _cube(scene: Scene) -> xr.DataArray:
-    return scene["cube"] if isinstance(scene, xr.Dataset) else scene
-
-
-def _waves(cube: xr.DataArray) -> np.ndarray:
-    return np.asarray(cube["wavelength"].values, dtype=np.float64)
-
-
-def _alike(one: np.ndarray, two: np.ndarray) -> bool:
-    """Whether two lists of bands are those of one sensor."""
-    return one.size == two.size and bool(np.allclose(one, two, rtol=0, atol=1.0, equal_nan=True))
-
-
 def _radar_draws(batch: Batch) -> torch.Tensor:
     """Place and symmetry of the view are those of the optical one; brightness stays."""
     drawn = batch["draws"][:, 0].clone()
@@ -406,24 +295,3 @@ def _radar_draws(batch: Batch) -> torch.Tensor:
     drawn[:, GAIN] = 1.0
     drawn[:, OFFSET + 1 :] = 1.0
     return drawn[:, : OFFSET + 1 + KNOTS + 2]
-
-
-def _moments(store: PatchStore, role: str, sensor: int | None, bands: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each band over the valid pixels of a sensor's training patches, at most 2000 of them."""
-    count, number = store.count(TRAIN), 0
-    total, squares = np.zeros(bands), np.zeros(bands)
-    for place in np.unique(np.linspace(0, count - 1, min(2000, count)).round().astype(int)):
-        sample = store.sample(TRAIN, int(place))
-        if sensor is not None and round(float(sample["sensor"].flat[0])) != sensor:
-            continue
-        seen = sample["valid"][0] > 0.5 if "valid" in sample else np.ones(sample[role].shape[1:], dtype=bool)
-        pixels = sample[role][:bands, seen].astype(np.float64)
-        number += pixels.shape[1]
-        total += pixels.sum(1)
-        squares += np.square(pixels).sum(1)
-    mean = total / max(number, 1)
-    deviation = np.sqrt(np.maximum(squares / max(number, 1) - mean**2, 0))
-    if not number or not bool((deviation > 0).all()):
-        which = "of radar" if sensor is None else f"of sensor {sensor + 1}"
-        raise BadInput(f"{number} pixels {which} to train on, in which a band does not vary: give more scenes of it")
-    return mean, deviation

@@ -1,0 +1,1 @@
+"""Hyper-MAE of both papers on LESS ViT."""
