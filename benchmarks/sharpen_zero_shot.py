@@ -11,20 +11,27 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+import torchspectral as ts
 from machine import measure
 from sharpen_classical import best_cpu
 from torchspectral.ops.mtf import mtf_kernel
 from torchspectral.sharpening.zero_shot.correlation import LocalCorrelation
 from torchspectral.sharpening.zero_shot.losses import SensorView, spectral_loss, structural_loss
 from torchspectral.sharpening.zero_shot.networks import RhoPNNNetwork, RPNNNetwork
+from torchspectral.synth.scenes import mixed_scene
 
 RATIO, TAPS = 6, 61
+COUNTS = (8, 32, 64, 128)
+"""Bands at which memory is measured."""
+
 TARGET = 1.3
 """Times faster that an iteration must be."""
 
@@ -139,34 +146,44 @@ def side_by_side(bands: int = 16, repeats: int = 3, side: int = 204) -> dict[str
     }
 
 
+QUICK: dict[str, dict[str, Any]] = {
+    "r-pnn": {"first_iterations": 2, "most_iterations": 1},
+    "rho-pnn": {"ensemble": 1, "ensemble_epochs": 1, "epochs": 1, "sharpenings": 1, "eta": 0.0},
+}
+"""Schedules that touch all memory a band needs."""
+
 _CHILD = """
-import sys, numpy as np, torch, torchspectral as ts
+import json, resource, sys, torch, torchspectral as ts
 torch.set_num_threads(1)
-bands, rows = int(sys.argv[1]), int(sys.argv[2])
-from torchspectral.synth.scenes import mixed_scene
-import tempfile, pathlib
-folder = pathlib.Path(tempfile.mkdtemp())
-scene = mixed_scene(bands, rows, rows, seed=0)
-pan = np.repeat(np.repeat(scene.values.mean(0), 4, 0), 4, 1)[None]
-ts.save(ts.make_cube(scene.values, wavelength=scene.wavelength, quantity="reflectance"), folder / "hs.tif")
-ts.save(ts.make_cube(pan, quantity="reflectance"), folder / "pan.tif")
-del scene, pan
-result = ts.sharpen(ts.open(folder / "hs.tif"), ts.open(folder / "pan.tif"), method="rho-pnn", out=folder / "out.tif",
-    settings=dict(ensemble=1, ensemble_epochs=1, epochs=1, sharpenings=1, eta=0.0), device="cpu", check_shift=False)
-import shutil; shutil.rmtree(folder)
-print(result.report.peak_memory)
+torch.manual_seed(0)
+folder, method, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+state = ts.create_model("r-pnn").state_dict() if method == "r-pnn" else None
+ts.sharpen(ts.open(folder + "/hs.tif"), ts.open(folder + "/pan.tif"), method=method, out=folder + "/out.tif",
+    settings=settings, state=state, device="cpu", check_shift=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
-def memory(counts: tuple[int, ...] = (8, 64), rows: int = 64) -> list[dict[str, Any]]:
-    """Peak memory of whole runs of rho-PNN from file to file, each in a process of its own."""
-    found = []
-    for bands in counts:
-        words = [sys.executable, "-c", _CHILD, str(bands), str(rows)]
+def memory(method: str, bands: int, side: int = 24, ratio: int = 2, **settings: Any) -> dict[str, Any]:
+    """Peak resident memory of a run from file to file, in a process of its own that does nothing else."""
+    scene = mixed_scene(bands, side, side, seed=0)
+    pan = scene.values.mean(0).repeat(ratio, 0).repeat(ratio, 1)[None]
+    with tempfile.TemporaryDirectory() as folder:
+        cube = ts.make_cube(scene.values, wavelength=scene.wavelength, quantity="reflectance")
+        ts.save(cube, Path(folder) / "hs.tif")
+        ts.save(ts.make_cube(pan, quantity="reflectance"), Path(folder) / "pan.tif")
+        words = [sys.executable, "-c", _CHILD, folder, method, json.dumps(QUICK[method] | settings)]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
-        peak = int(done.stdout.split()[-1])
-        found.append({"bands": bands, "coarse": rows, "peak_bytes": peak, "networks_bytes": bands * 80_849 * 4})
-    return found
+    network = sum(p.numel() for p in (RPNNNetwork() if method == "r-pnn" else RhoPNNNetwork()).parameters())
+    return {
+        "method": method, "bands": bands, "coarse_side": side, "ratio": ratio,
+        "peak_bytes": int(done.stdout.split()[-1]), "networks_bytes": bands * network * 4,
+    }  # fmt: skip
+
+
+def rows() -> list[dict[str, Any]]:
+    """Iterations and memory as mappings."""
+    return per_iteration() + [memory(method, bands) for method in QUICK for bands in COUNTS]
 
 
 def main() -> None:
@@ -181,7 +198,7 @@ def main() -> None:
     machine = measure()
     size: dict[str, Any] = {"repeats": 2, "side": 120} if given.quick else {}
     result = {"iterations": per_iteration(**size), "side_by_side": side_by_side(side=size.get("side", 204))}
-    result["memory"] = memory((4, 16), 32) if given.quick else memory()
+    result["memory"] = [memory(name, bands) for name in QUICK for bands in (COUNTS[::3] if given.quick else COUNTS)]
     if given.json:
         print(json.dumps({"machine": vars(machine), **result}, indent=1))
         return
@@ -199,8 +216,8 @@ def main() -> None:
     )
     for row in result["memory"]:
         print(
-            f"rho-pnn, {row['bands']} bands of {row['coarse']}^2: peak {row['peak_bytes'] / 1e6:.0f} MB, of which networks "
-            f"{row['networks_bytes'] / 1e6:.1f} MB"
+            f"{row['method']:8s} {row['bands']:4d} bands of {row['coarse_side']}^2 x {row['ratio']}: peak "
+            f"{row['peak_bytes'] / 1e6:.0f} MB; all networks are {row['networks_bytes'] / 1e6:.1f} MB"
         )
 
 

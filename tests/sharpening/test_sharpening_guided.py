@@ -139,6 +139,21 @@ def test_beats_every_single_pan_method_under_noise_and_shift(enmap) -> None:
     assert confidence.shape == (218, 20, 20) and 0 <= float(confidence.min()) <= float(confidence.max()) <= 1
 
 
+def test_guides_that_are_not_registered_are_looked_at(enmap) -> None:
+    truth = block(enmap, 4)
+    pair = ts.simulate_wald(truth, 4, rounding="round", normalize=False)
+    wanted = {"register_shift": False}
+    for step in (0.0, 2.0):
+        guides = simulate_guides(truth, snr=40.0, shift=(step, -0.5 * step), coarse_bands=COARSE_BANDS)
+        both = [guides["guides"], guides["coarse"]]
+        told = ts.sharpen(pair["hs"], guides=both, settings=wanted).report
+        assert told.figures["guide_shift"] == pytest.approx([step / 4, -step / 8], abs=0.02)
+        assert any("the guides lie" in note and "register_shift" in note for note in told.notes) == (step > 0)
+        assert told.figures["shift_rows"] == 0
+    quiet = ts.sharpen(pair["hs"], guides=both, settings=wanted, check_shift=False).report
+    assert "guide_shift" not in quiet.figures
+
+
 def test_a_changed_place_does_not_spoil_the_shift(enmap) -> None:
     truth = block(enmap, 3)
     pair = ts.simulate_wald(truth, 3, rounding="round", normalize=False)

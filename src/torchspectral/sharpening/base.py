@@ -82,7 +82,8 @@ def sharpen(
         Spectral response of each guide; by default those of the guides' sensor, else Gaussians.
     check_shift : bool
         Look at some blocks of the scene whether PAN and cube lie over each other, and warn above 0.3 of the cube's
-        pixels. Nothing is moved. (Guided fusion registers its guides itself, see its settings.)
+        pixels. Nothing is moved. Guided fusion registers its guides itself; with ``register_shift`` off they are
+        looked at in the same way.
     out : path, optional
         File for the sharpened cube, or folder.
     progress : callable
@@ -140,6 +141,11 @@ def sharpen(
         from torchspectral.sharpening.shift_check import tell_shift
 
         tell_shift(inputs["cube"], inputs["pan"], shift)
+    elif check_shift and "guides" in inputs and not made.settings.register_shift:
+        from torchspectral.sharpening.shift_check import tell_guide_shift
+
+        own = made.settings
+        tell_guide_shift(inputs, shift, compared=own.register_with, centres=own.centres)
 
     def tell(report: Report) -> None:
         done.tell(report)
