@@ -1,17 +1,27 @@
-"""`torchspectral coregister`: shift a scene onto a reference."""
+"""`torchspectral coregister`: shift scenes onto a reference."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from torchspectral.cli.options import Json, Opening, Out, Overwrite, parse_bands, parse_opening
+from torchspectral.cli.options import (
+    Json,
+    Opening,
+    Out,
+    OutPath,
+    Overwrite,
+    Scenes,
+    SkipExisting,
+    parse_bands,
+    parse_opening,
+)
 
 
 def coregister(
-    moving: Annotated[Path, typer.Argument(help="Scene to shift.", show_default=False)],
+    moving: Scenes,
     reference: Annotated[
         Path, typer.Argument(help="Scene that stays: any sensor, PAN, CRS and pixel size.", show_default=False)
     ],
@@ -32,35 +42,44 @@ def coregister(
         typer.Option("--open-reference", help="The same for the reference, KEY=VALUE; repeat for more."),
     ] = None,
     overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
     as_json: Json = False,
 ) -> None:
     """Estimate the shift by phase correlation and write the scene with its georeference moved.
 
+    The last path is the reference; several scenes are each shifted onto it: coregister a.tif b.tif pan.tif -o shifted/
+
     Example: torchspectral coregister scene.tif reference.tif -o shifted.tif
     """
-    from torchspectral.cli.show import print_result
+    from torchspectral.cli.batch import expand, outputs_for, run_batch
     from torchspectral.cli.verb import refuse_input_as_output
     from torchspectral.errors import BadSettings
     from torchspectral.geo import coregister as run
     from torchspectral.io import open_product, save
 
-    refuse_input_as_output(output, [moving, reference])
+    paths = expand(moving)
+    for source, target in zip(paths, outputs_for(paths, output, ".tif", into_folder=True), strict=True):
+        refuse_input_as_output(target, [source, reference])
     chosen = []
     for name, text in (("--bands", bands), ("--reference-bands", reference_bands)):
         numbers = parse_bands(text) if text is not None else None
         if isinstance(numbers, str):
             raise BadSettings(f"got {name} {text!r}, expected numbers from 1 such as 30-35")
         chosen.append(numbers)
-    result = run(
-        open_product(moving, **parse_opening(opening)),
-        open_product(reference, **parse_opening(reference_opening)),
-        bands=chosen[0],
-        reference_bands=chosen[1],
-        max_shift=max_shift,
-        resample=resample,
-    )
     told = {"open": opening, "open_reference": reference_opening}
-    result.report.options |= {name: pairs for name, pairs in told.items() if pairs}
-    path = save(result.primary, output, overwrite=overwrite, report=result.report)
-    result.paths[next(iter(result))] = str(path)
-    print_result(result, as_json)
+
+    def work(source: Path, target: OutPath) -> Any:
+        result = run(
+            open_product(source, **parse_opening(opening)),
+            open_product(reference, **parse_opening(reference_opening)),
+            bands=chosen[0],
+            reference_bands=chosen[1],
+            max_shift=max_shift,
+            resample=resample,
+        )
+        result.report.options |= {name: pairs for name, pairs in told.items() if pairs}
+        path = save(result.primary, target, overwrite=overwrite, report=result.report)
+        result.paths[next(iter(result))] = str(path)
+        return result
+
+    run_batch(paths, output, ".tif", work, skip_existing=skip_existing, as_json=as_json, into_folder=True)
