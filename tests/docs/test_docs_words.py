@@ -17,6 +17,7 @@ import pytest
 import torchspectral as ts
 from torchspectral import registry, sensors
 from torchspectral.cli.app import build
+from torchspectral.cli.options import repeat_pairs
 from torchspectral.errors import UnknownName
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +104,7 @@ def parsed(words: list[str]) -> tuple[str, dict[str, Any]]:
     command, verb, rest = command_of(words)
     if HELP & set(rest):
         return verb, {}
-    values: dict[str, Any] = command.make_context(verb.rpartition(" ")[2], rest).params
+    values: dict[str, Any] = command.make_context(verb.rpartition(" ")[2], repeat_pairs(rest)).params
     return verb, values
 
 

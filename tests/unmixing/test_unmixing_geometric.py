@@ -16,13 +16,15 @@ from torchspectral.ops.gram import gram_sums
 from torchspectral.ops.vca import vca
 from torchspectral.unmixing.counting import elbow
 from torchspectral.unmixing.geometric.atgp import atgp
+from torchspectral.unmixing.geometric.mvsa import mvsa
 from torchspectral.unmixing.geometric.n_findr import n_findr
 from torchspectral.unmixing.geometric.ppi import ppi
 from torchspectral.unmixing.geometric.sisal import sisal
 from torchspectral.unmixing.geometric.sivm import sivm
 from torchspectral.unmixing.scoring import angle_matrix, match
 
-METHODS = ("vca", "n-findr", "sivm", "atgp", "ppi", "sisal")
+METHODS = ("vca", "n-findr", "sivm", "atgp", "ppi", "sisal", "mvsa")
+NO_PIXELS = ("sisal", "mvsa")
 PURE = [7, 218, 429, 640]
 
 
@@ -70,8 +72,8 @@ def volume(values: np.ndarray, at: np.ndarray) -> float:
 def test_pure_pixels_are_found(method: str) -> None:
     values, spectra = pure_scene()
     result = ts.endmembers(cube_of(values), 4, method=method)
-    assert angle(result["endmembers"].values, spectra) < (1.5 if method == "sisal" else 0.3)
-    if method != "sisal":
+    assert angle(result["endmembers"].values, spectra) < (1.5 if method in NO_PIXELS else 0.3)
+    if method not in NO_PIXELS:
         assert sorted(r * 29 + c for r, c in result.report.figures["pixels"]) == PURE
 
 
@@ -123,6 +125,50 @@ def test_sisal_beats_vca_without_pure_pixels(k: int) -> None:
         assert ours < 0.6 * theirs, (k, seed, ours, theirs)
     plain = angle(sisal(pixels, k, 0, spherise=False).numpy(), spectra)
     assert plain == pytest.approx(ours, abs=0.3)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_mvsa_holds_every_pixel_and_finds_what_is_nowhere_pure(k: int) -> None:
+    values, spectra = scene(k, purity=0.9 if k == 2 else 0.8, snr=100, seed=k)
+    pixels = torch.from_numpy(values)
+    found = mvsa(pixels, k).numpy()
+    if k > 2:  # two materials mixed at most 9:1 are known up to that
+        assert angle(found, spectra) < 0.15
+    corners = np.vstack([found.T, np.ones(k)])
+    shares = np.linalg.lstsq(corners, np.vstack([values, np.ones(values.shape[1])]))[0]
+    assert shares.min() > -1e-3
+    # No vertex can be drawn towards the others without a pixel left outside.
+    for i in range(k):
+        less = corners.copy()
+        less[:, i] = 0.98 * corners[:, i] + 0.02 * corners.mean(1)
+        assert np.linalg.lstsq(less, np.vstack([values, np.ones(values.shape[1])]))[0].min() < -1e-3
+
+
+def test_tiles_make_a_bundle() -> None:
+    random = np.random.default_rng(0)
+    values, spectra = scene(3, pixels=32 * 24, snr=35)
+    values = values.reshape(40, 32, 24)
+    for row in range(0, 32, 8):
+        for col in range(0, 24, 6):
+            for i, (r, c) in enumerate(((1, 1), (4, 4), (6, 2))):
+                values[:, row + r, col + c] = spectra[i] * (1 + 0.02 * random.standard_normal())
+    cube = cube_of(values.reshape(40, -1), 32, 24)
+    result = ts.endmembers(cube, 3, method="tile-means", tile=(10, 24))
+    assert angle(result["endmembers"].values, spectra) < 1
+    bundle = result["candidates"]
+    assert sum(result.report.figures["members"]) == 96 == bundle.sizes["spectrum"]
+    group = [int(str(n).split("/")[0].split()[1]) for n in bundle["spectrum"].values]
+    nearest = angle_matrix(bundle.values, spectra).argmin(1)
+    assert len(set(zip(group, nearest.tolist(), strict=True))) == 3
+    # A corner without data, and pixels thinned out.
+    cube[:, :8, :6] = np.nan
+    few = ts.endmembers(cube, 3, method="tile-means", settings={"held": 0, "tiles": (2, 2), "extractors": ["vca"]})
+    assert few.report.figures["members"] == [4, 4, 4] or sum(few.report.figures["members"]) == 12
+    assert ts.endmembers(cube, 3, method="tile-means").report.figures["skipped"] == 1
+    with pytest.raises(BadInput, match="fewer tiles"):
+        ts.endmembers(cube[:, 8:12, :6], 3, method="tile-means", settings={"tiles": (12, 6)})
+    with pytest.raises(BadSettings, match="at least one"):
+        ts.endmembers(cube, 3, method="tile-means", settings={"tiles": (0, 2)})
 
 
 def test_sisal_takes_any_unit_and_a_sample() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import xarray as xr
 from scipy.ndimage import gaussian_filter
-from scipy.optimize import lsq_linear
+from scipy.optimize import lsq_linear, minimize
 
 import torchspectral as ts
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, MissingMetadata, UnknownName
@@ -283,6 +283,20 @@ def test_mesma_finds_the_spectra_of_each_pixel(optimizer: str) -> None:
     np.testing.assert_array_equal(members, [one + 1, two + 1])
     np.testing.assert_allclose(result["abundances"].values[0].ravel(), share, atol=5e-3)
     assert result.report.figures["models"] == {"2": 6}
+
+
+def test_ldsqp_is_the_minimum_of_sequential_quadratic_programming() -> None:
+    cube, library, *_ = bundles(0.05)
+    settings = {"normalisation": "none", "ignore": [], "optimizer": "ldsqp"}
+    found = ts.unmix(as_cube(cube), library=as_library(library), method="sma", settings=settings)["fractions"].values
+
+    def cost(a: np.ndarray, y: np.ndarray) -> float:
+        return float(((y - a @ library.numpy()) ** 2).sum())
+
+    for row, col in ((0, 0), (3, 7), (9, 9)):
+        given = {"args": (cube[:, row, col].numpy(),), "bounds": [(0, 1)] * 5, "tol": 1e-14}
+        best = minimize(cost, np.full(5, 0.2), method="SLSQP", **given)
+        np.testing.assert_allclose(found[:, row, col], best.x / best.x.sum(), atol=2e-4)
 
 
 def test_mesma_levels_classes_and_limits() -> None:

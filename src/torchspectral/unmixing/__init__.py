@@ -17,6 +17,8 @@ _PUBLIC = {
     "NFindr": "geometric.n_findr",
     "Ppi": "geometric.ppi",
     "Sisal": "geometric.sisal",
+    "Mvsa": "geometric.mvsa",
+    "TileMeans": "geometric.tile_means",
     "Polygons": "polygons",
     "Label": "labelling",
     "Sunsal": "library.sunsal",

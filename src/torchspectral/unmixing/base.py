@@ -208,7 +208,7 @@ def endmembers(
     k : int or "auto"
         How many; "auto" counts signal dimensions by HySime, an upper bound on real scenes.
     method : str
-        "vca", "n-findr", "sivm", "atgp", "ppi", "sisal".
+        "vca", "n-findr", "sivm", "atgp", "ppi", "sisal", "mvsa", "tile-means".
     labels : DataArray of integers, dims (y, x) or (layer, y, x), optional
         Polygons drawn on the cube (`io.labels.read_labels`): one endmember a class, the mean of its pixels. Takes the
         place of `k` and `method`.

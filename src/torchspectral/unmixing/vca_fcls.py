@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from torchspectral.engine.method import (
-    BandRule,
     Input,
     Method,
     Output,
@@ -25,8 +24,8 @@ from torchspectral.ops.fcls import AbundanceSolver, Constraint
 from torchspectral.ops.gram import covariance, eigh_descending
 from torchspectral.ops.vca import Extreme, VcaDraws, VcaProjection, find_extreme, vca_projection
 from torchspectral.settings import Settings, setting
-from torchspectral.unmixing.counting import check_sums, choose_k, counts_note
-from torchspectral.unmixing.geometric.base import ENDMEMBERS, endmember_names
+from torchspectral.unmixing.counting import check_sums, choose_k
+from torchspectral.unmixing.geometric.base import ENDMEMBERS, CountSettings, Extraction, endmember_names
 from torchspectral.unmixing.library import bundles
 from torchspectral.unmixing.library.base import library_state
 from torchspectral.unmixing.picking import collect, core_index, farther, spectra_at
@@ -37,13 +36,9 @@ RANK = 1e-6
 """Singular values below this share of the largest one are what rounding to float32 leaves of none."""
 
 
-class VcaSettings(Settings):
+class VcaSettings(CountSettings):
     """Vertex component analysis; defaults of the paper."""
 
-    k: int | Literal["auto"] = setting(
-        "auto", 'endmembers p, at least 2; "auto" counts signal dimensions by HySime, an upper bound on real scenes'
-    )
-    most: int = setting(20, "largest number that k=auto may choose", ge=2)
     snr: float | None = setting(None, "signal-to-noise ratio that chooses the projection; None: estimated", unit="dB")
     denoise: bool = setting(True, "return chosen pixels projected on the signal subspace, or as they are")
     draws: int = setting(1, "runs with random directions of their own; the one whose simplex is largest is kept", ge=1)
@@ -75,7 +70,7 @@ class FclsSettings(Settings):
     )
 
 
-class Vca(Method):
+class Vca(Extraction):
     """Endmembers alone: the spectra of the purest pixels.
 
     State
@@ -96,26 +91,13 @@ class Vca(Method):
     """
 
     Settings = VcaSettings
-    inputs = (Input("cube"),)
-    outputs: tuple[Output, ...] = (ENDMEMBERS,)
-    scope = Scope.PIXEL
-    bands = BandRule(least=2)
-    needs_fit = True
-
-    def __init__(self, settings: Any = None) -> None:
-        super().__init__(settings)
-        if self.settings.k != "auto" and self.settings.k < 2:
-            raise BadSettings(f"got k={self.settings.k}, expected at least 2 endmembers: one leaves nothing to unmix")
+    told = ("snr", "projection")
 
     def fit(self, source: Source, seed: int, state: State | None) -> State:
         """Find the endmembers; streams the scene four times, or k + 2 times where its projections do not fit."""
         if state is not None and "endmembers" in state:
             return state
         return find_endmembers(source, seed, self.settings)
-
-    def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
-        """Nothing a pixel: the spectra come from the state."""
-        return {}
 
     def memory(self, size: Size) -> dict[str, int]:
         """Float64 copies of one chunk and the kept projections."""
@@ -124,12 +106,6 @@ class Vca(Method):
             "fit": 2 * self.settings.projections * 2**20 + pixels * size.bands * 4,
             "apply": pixels * size.bands * 4,
         }
-
-    def figures(self, state: State) -> dict[str, Any]:
-        """Endmembers found, where, and how."""
-        told = ("k", "counts", "snr", "projection", "pixels")
-        said = {key: state[key] for key in told if state.get(key) not in (None, {})}
-        return said | ({"warnings": counts_note(state["counts"])} if state.get("counts") else {})
 
 
 class Abundances(Method):

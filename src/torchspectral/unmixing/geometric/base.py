@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -24,13 +24,18 @@ def endmember_names(k: int) -> list[str]:
     return [f"endmember {i}" for i in range(1, k + 1)]
 
 
-class ExtractionSettings(Settings):
+class CountSettings(Settings):
     """How many endmembers to extract."""
 
     k: int | Literal["auto"] = setting(
         "auto", 'endmembers p, at least 2; "auto" counts signal dimensions by HySime, an upper bound on real scenes'
     )
     most: int = setting(20, "largest number that k=auto may choose", ge=2)
+
+
+class ExtractionSettings(CountSettings):
+    """How many endmembers to extract, and what is held of the scene."""
+
     held: int = setting(
         256, "pixels of a scene that take more are read once for each question instead of once", unit="MB", ge=0
     )
@@ -50,7 +55,7 @@ class Extraction(Method):
         With k=auto, what HySime, HFC, NWHFC and the elbow counted.
     """
 
-    Settings = ExtractionSettings
+    Settings: ClassVar[type[Settings]] = ExtractionSettings
     inputs = (Input("cube"),)
     outputs: tuple[Output, ...] = (ENDMEMBERS,)
     scope = Scope.PIXEL

@@ -39,8 +39,10 @@ class SmaSettings(Settings):
         -1, "spectra of a draw, classes in turn; -1: all of the library (EMIT's production: 30, with n_mc 20)", ge=-1
     )
     combination_type: Literal["class-even", "all"] = setting("class-even", "draw classes in turn, or any spectra")
-    optimizer: Literal["bvls", "inverse", "nnls", "fcls"] = setting(
-        "bvls", "bvls: each fraction 0..1; nnls: not negative; fcls: also sum to one; inverse: unconstrained"
+    optimizer: Literal["bvls", "ldsqp", "inverse", "nnls", "fcls"] = setting(
+        "bvls",
+        "bvls: each fraction 0..1; nnls: not negative; fcls: also sum to one; inverse: unconstrained; ldsqp: the same "
+        "minimum as bvls, which EMIT's tool seeks by sequential quadratic programming and which is exact here in one",
     )
     shade: bool = setting(
         False, "fractions are not divided by their sum: the rest up to one is the class shade; needs normalisation none"
@@ -339,7 +341,7 @@ def solve_model(gram: torch.Tensor, right: torch.Tensor, optimizer: str, shade: 
     """
     if optimizer == "inverse":
         return torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ right
-    if optimizer == "bvls":
+    if optimizer in ("bvls", "ldsqp"):
         return bvls_gram(gram, right, 0.0, 1.0)
     if optimizer == "nnls":
         return bvls_gram(gram, right, 0.0, float("inf"))
