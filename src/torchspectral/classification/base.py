@@ -81,7 +81,7 @@ def classify(
     if library is not None:
         inputs["library"] = _library(library, cube, bool(options.get("resample")))
     if labels is not None:
-        inputs["labels"] = _labels(labels)
+        inputs["labels"] = check_labels(labels)
     made = registry.create(ROOM, method, dict(settings or {}))
     known = _state(state) if state is not None else None
     return run(made, inputs, out=out, options=RunOptions.make(options), state=known, progress=progress)
@@ -118,7 +118,13 @@ def _library(library: Any, cube: xr.DataArray, resample: bool) -> xr.DataArray:
     return to_bands(library, cube)
 
 
-def _labels(labels: Any) -> xr.DataArray:
+def check_labels(labels: Any) -> xr.DataArray:
+    """Refuse what is no layer of class numbers.
+
+    Raises
+    ------
+    BadInput
+    """
     if not isinstance(labels, xr.DataArray) or labels.dims[-2:] != ("y", "x"):
         got = getattr(labels, "dims", type(labels).__name__)
         raise BadInput(f"got {got} as labels, expected a DataArray of class numbers with dims (y, x) or (layer, y, x)")

@@ -1,0 +1,1 @@
+"""A backbone with a head, tuned on labels."""
