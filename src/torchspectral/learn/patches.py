@@ -166,7 +166,7 @@ def build_store(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> PatchStore:
-    """Cut the samples of a training, or open the store where it exists.
+    """Cut the samples of a training, or open the store where it exists; patch sets are read where they lie.
 
     Scenes are read block by block with the recipe's `reach` as margin; patches with a value that is not finite in any
     role are left out, or, where the recipe uses masks, those with more holes than its setting allows. The store appears under its name only when it is complete.
@@ -183,6 +183,11 @@ def build_store(
     """
     cache = recipe.settings.cache << 20
     key = store_key(recipe, scenes, seed)
+    sets = [scene.patch_set for scene in scenes if scene.patch_set is not None]
+    if sets:
+        from torchspectral.learn.patch_sets.store import PatchSetStore
+
+        return PatchSetStore(sets, recipe, seed=seed, key=key, broken=recipe.settings.broken)
     if path.exists():
         store = PatchStore(path, cache)
         if store.attrs.get("key") != key:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -15,6 +15,10 @@ from torchspectral.cube import check_cube
 from torchspectral.engine.method import Window
 from torchspectral.errors import BadInput, GridMismatch, ProductNotFound, UnknownProduct
 from torchspectral.learn.recipe import Scene
+from torchspectral.log import Progress, no_progress
+
+if TYPE_CHECKING:
+    from torchspectral.learn.patch_sets.patch_set import PatchSet
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class OpenedScene:
         Handed over as a cube, not as a path.
     opening : mapping
         Options of the reader that it was opened with.
+    patch_set : PatchSet, optional
+        Where the path is a patch set: `scene` then shows some of its patches side by side.
     """
 
     scene: Scene
@@ -39,6 +45,7 @@ class OpenedScene:
     fingerprint: str
     in_memory: bool = False
     opening: Mapping[str, Any] = field(default_factory=dict)
+    patch_set: PatchSet | None = None
 
     @property
     def cube(self) -> xr.DataArray:
@@ -51,18 +58,30 @@ class OpenedScene:
         return self.cube.sizes["y"], self.cube.sizes["x"]
 
 
-def open_scenes(data: Any, layers: Sequence[str] = (), opening: Mapping[str, Any] | None = None) -> list[OpenedScene]:
+def open_scenes(
+    data: Any,
+    layers: Sequence[str] = (),
+    opening: Mapping[str, Any] | None = None,
+    *,
+    broken: str = "refuse",
+    sensor: str = "",
+    progress: Progress = no_progress,
+) -> list[OpenedScene]:
     """Open everything that training reads.
 
     Parameters
     ----------
     data : path, cube, Dataset, or a list of these
         A folder that is no product itself stands for the products in it, by name; a ``.txt`` file for the paths that
-        it lists, one a line.
+        it lists, one a line. A patch set (see `learn.patch_sets`) is one scene.
     layers : sequence of str
         To open with each scene.
     opening : mapping, optional
         Options of the reader, for scenes given as paths.
+    broken, sensor : str
+        Of patch sets, see `learn.patch_sets.open_patch_set`.
+    progress : callable
+        Told of patch sets that are indexed.
 
     Raises
     ------
@@ -75,11 +94,40 @@ def open_scenes(data: Any, layers: Sequence[str] = (), opening: Mapping[str, Any
             scenes.append(_in_memory(item, len(scenes) + 1, layers))
         elif not isinstance(item, (str, Path)):
             raise BadInput(f"got {type(item).__name__} as training data, expected paths, cubes or Datasets")
+        elif not layers and (patches := _patch_set(Path(item).expanduser(), opening or {}, broken, sensor, progress)):
+            scenes.append(patches)
         else:
             scenes.extend(_open(path, layers, opening or {}) for path in _paths(Path(item).expanduser()))
     if not scenes:
         raise BadInput("got no scenes to train on, expected at least one path or cube")
+    if len({scene.patch_set is None for scene in scenes}) > 1:
+        names = ", ".join(scene.name for scene in scenes if scene.patch_set is not None)
+        raise BadInput(f"got scenes beside patch sets ({names}), expected one or the other")
     return scenes
+
+
+def _patch_set(
+    path: Path, opening: Mapping[str, Any], broken: str, sensor: str, progress: Progress
+) -> OpenedScene | None:
+    """A patch set as one scene; None where the path is none."""
+    from torchspectral.learn.patch_sets.patch_set import of_path, open_patch_set
+
+    if not of_path(path) and "layout" not in opening:
+        return None
+    unknown = set(opening) - {"layout"}
+    if unknown:
+        raise BadInput(f"{path} is a patch set, which takes layout= and not {', '.join(sorted(unknown))}=")
+    found = open_patch_set(
+        path,
+        layout=str(opening.get("layout", "")),
+        broken=broken,
+        sensor=sensor,
+        progress=progress,
+    )
+    key = f"{found.fingerprint()} {sensor} {broken} {sorted(opening.items())}"
+    return OpenedScene(
+        found.sheet(), str(path), hashlib.sha256(key.encode()).hexdigest(), opening=dict(opening), patch_set=found
+    )
 
 
 def _in_memory(item: Scene, number: int, layers: Sequence[str]) -> OpenedScene:

@@ -151,7 +151,16 @@ def train(
     if resume and (run.path / "run.yaml").is_file():
         values = {**(run.facts().get("settings") or {}), **values}
     recipe = find_recipe(task, method, values)
-    scenes = recipe.attach(open_scenes(data, recipe.layers, opening))
+    scenes = recipe.attach(
+        open_scenes(
+            data,
+            recipe.layers,
+            opening,
+            broken=recipe.settings.broken,
+            sensor=recipe.settings.sensor,
+            progress=progress,
+        )
+    )
     recipe.prepare([scene.scene for scene in scenes])
     going_on = run.start(resume=resume, overwrite=overwrite)
     facts = _facts(task, recipe, scenes, seed, device, devices, out)

@@ -107,7 +107,7 @@ class GeoTiffReader(Reader):
         handle = Handle(open_tiff, path, per_thread=True)
         dataset = handle.get()
         _check_real(dataset, path)
-        _check_whole(dataset, path)
+        check_whole(dataset, path)
         transform, crs, where = _ground(dataset)
         own = from_tags(dataset.tags(ns="TORCHSPECTRAL"))
         if own and not given and fits(own, dataset.count):
@@ -170,7 +170,7 @@ def _check_real(dataset: Any, path: Path) -> None:
         raise BadCube(f"{path.name} holds values of type {', '.join(sorted(kinds))}, expected one type of real numbers")
 
 
-def _check_whole(dataset: Any, path: Path) -> None:
+def check_whole(dataset: Any, path: Path) -> None:
     """Refuse a file that ends before its first or last block does."""
     import rasterio
     from rasterio.errors import RasterioError
