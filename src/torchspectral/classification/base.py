@@ -24,29 +24,36 @@ ROOM = "classification"
 def classify(
     cube: xr.DataArray,
     *,
-    method: str = "sam",
+    method: str | None = None,
     library: xr.DataArray | None = None,
     labels: xr.DataArray | None = None,
+    weights: Path | str | None = None,
+    later: xr.DataArray | None = None,
     settings: Mapping[str, Any] | None = None,
     state: Mapping[str, Any] | None = None,
     out: Path | str | None = None,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Result:
-    """Classify a scene by reference spectra or by labelled pixels.
+    """Classify a scene by reference spectra, by labelled pixels, or by what was trained on others.
 
     Parameters
     ----------
     cube : DataArray, dims (band, y, x)
         Lazy cubes are streamed.
-    method : str
-        A card of the room, see ``methods("classification")``.
+    method : str, optional
+        A card of the room, see ``methods("classification")``; by default that of the weights, else "sam".
     library : DataArray, dims (spectrum, band), optional
         One reference spectrum a class. With ``resample=True`` it is brought to the cube's bands first.
     labels : DataArray of integers, dims (y, x) or (layer, y, x), optional
         Class numbers from 1 on the cube's grid; 0 is unlabelled.
     settings : mapping, optional
         Fields of the method's settings.
+    weights : path or str, optional
+        What was trained: a run, a file or a name. Scenes must have its bands, or are resampled by spectral response with
+        ``resample=True``, which the report says, with the least coverage.
+    later : DataArray, optional
+        The same pixels at a later date, for weights that tell change.
     state : mapping, optional
         What an earlier fit found; the scene is then not fitted.
     out : path, optional
@@ -57,11 +64,13 @@ def classify(
     Returns
     -------
     Result
-        ``classes`` (layer, uint8) and what else the method returns ("sam": ``angles`` [rad]).
+        ``classes`` (layer, uint8), what else the method returns ("sam": ``angles`` [rad]; others ``probabilities`` and
+        ``entropy``), and ``areas``, the table of pixels and hectares of each class; with a folder as `out` also the
+        picture ``classes.png``.
 
     Raises
     ------
-    BadSettings, BadInput, BandMismatch, GridMismatch, UnknownName
+    BadSettings, BadInput, BandMismatch, GridMismatch, UnknownName, MissingWeights, BadWeights
 
     Examples
     --------
@@ -69,22 +78,37 @@ def classify(
     >>> result = ts.classify(ts.open("scene.tif"), labels=ts.open("labels.tif"))  # doctest: +SKIP
     """
     from torchspectral import registry
+    from torchspectral.classification.products import area_review, draw_map
     from torchspectral.engine import RunOptions, run
 
-    given = [name for name, value in (("library", library), ("labels", labels), ("state", state)) if value is not None]
-    if len(given) != 1:
+    sources = {"library": library, "labels": labels, "weights": weights, "state": state}
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) != 1 and not (given == [] and method == "backbone"):
         raise BadSettings(
-            f"got {' and '.join(given) or 'neither library, labels nor state'}, expected exactly one of library, "
-            "labels and state to take the classes from"
+            f"got {' and '.join(given) or 'neither library, labels, weights nor state'}, expected exactly one of library, "
+            "labels, weights and state to take the classes from"
         )
-    inputs: dict[str, Any] = {"cube": check_cube(cube)}
+    cube, values, notes = check_cube(cube), dict(settings or {}), list[str]()
+    known: Any = None
+    if weights is not None or method == "backbone":
+        from torchspectral.classification.trained import for_scene
+
+        method, known, cube, later, values, notes = for_scene(method, weights, cube, later, values, options)
+    method = method or "sam"
+    inputs: dict[str, Any] = {"cube": cube}
+    if later is not None:
+        inputs["later"] = later
     if library is not None:
         inputs["library"] = _library(library, cube, bool(options.get("resample")))
     if labels is not None:
         inputs["labels"] = check_labels(labels)
-    made = registry.create(ROOM, method, dict(settings or {}))
-    known = _state(state) if state is not None else None
-    return run(made, inputs, out=out, options=RunOptions.make(options), state=known, progress=progress)
+    made = registry.create(ROOM, method, values)
+    if state is not None:
+        known = _state(state) if method == "sam" else dict(state)
+    review = area_review(cube, notes)
+    result = run(made, inputs, out=out, options=RunOptions.make(options), state=known, progress=progress, review=review)
+    draw_map(result, out, bool(options.get("overwrite")))
+    return result
 
 
 def _state(state: Any) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class BackboneRecipe(Recipe):
         self.studies: Studies | None = None
         self.tally: Tally | None = None
         self.store: Any = None
+        self.beginning = 0
         self._nothing = torch.nn.Parameter(torch.zeros(()))
 
     # Scenes
@@ -290,8 +291,11 @@ class BackboneRecipe(Recipe):
         return "conv" if len(known.map_dims) == 1 and known.stride & (known.stride - 1) == 0 else "fcn"
 
     def fresh(self) -> BackboneClassifier:
-        """The network with the weights that it begins with, without statistics and updates."""
-        network = super().build()
+        """The network with the weights that it begins with, always the same, without statistics and updates."""
+        # Features are computed before the loop builds its network: both must begin with the same random numbers.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.beginning)
+            network = super().build()
         assert isinstance(network, BackboneClassifier)
         if self.start is not None:
             network.backbone.load_matched(self.start.state, where=str(self.start.path))
@@ -328,6 +332,7 @@ class BackboneRecipe(Recipe):
     def study(self, store: Any) -> None:
         """Statistics, class weights, the bank of neighbours and reusable features, from the training patches."""
         self.store = store
+        self.beginning = int(str(store.attrs.get("key", "0"))[:12], 16)
         self.studies = study_patches(self, store)
         self.notes += [n for n in self.studies.notes if n not in self.notes]
 
