@@ -42,7 +42,18 @@ def run(*words: object) -> int:
 def test_unmix_with_a_library(folder: Path, method: str) -> None:
     extra = ["--ignore", "1310-1490"] if method == "fcls" else ["--set", "iterations=20"] if "sunsal" in method else []
     assert (
-        run("unmix", f"{folder}/s.tif", "--library", f"{folder}/lib.sli", "-m", method, "-o", f"{folder}/u/", *extra)
+        run(
+            "unmix",
+            f"{folder}/s.tif",
+            "--library",
+            f"{folder}/lib.sli",
+            "-m",
+            method,
+            "-o",
+            f"{folder}/u/",
+            "--no-pictures",
+            *extra,
+        )
         == 0
     )
     found = ts.open(folder / "u/abundances.tif")
@@ -53,7 +64,19 @@ def test_unmix_with_a_library(folder: Path, method: str) -> None:
 def test_classes_normalisation_and_draws(folder: Path) -> None:
     words = ["--class-column", "kind", "-m", "sma", "--set", "n_mc=3", "--set", "sigma=0.01"]
     words += ["--set", "normalisation=none", "--set", "ignore=[[1310,1490]]"]
-    assert run("unmix", f"{folder}/s.tif", "--library", f"{folder}/classes.csv", *words, "-o", f"{folder}/u/") == 0
+    assert (
+        run(
+            "unmix",
+            f"{folder}/s.tif",
+            "--library",
+            f"{folder}/classes.csv",
+            *words,
+            "--no-pictures",
+            "-o",
+            f"{folder}/u/",
+        )
+        == 0
+    )
     assert list(ts.open(folder / "u/abundances.tif")["layer"].values) == ["green", "bare"]
     assert list(ts.open(folder / "u/uncertainty.tif")["layer"].values) == ["green", "bare", "brightness"]
 
@@ -82,7 +105,7 @@ def test_endmembers_of_polygons(folder: Path) -> None:
 def test_library_that_does_not_fit_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lib = ts.open(folder / "lib.sli").isel(band=slice(0, 12))
     ts.save(lib, folder / "short.sli")
-    words = ["unmix", f"{folder}/s.tif", "--library", f"{folder}/short.sli", "-o", f"{folder}/u/"]
+    words = ["unmix", f"{folder}/s.tif", "--library", f"{folder}/short.sli", "--no-pictures", "-o", f"{folder}/u/"]
     assert run(*words, "--resample-library", "linear") == 2
     assert "--drop-uncovered" in capsys.readouterr().err
     assert run(*words, "--resample-library", "linear", "--drop-uncovered") == 0

@@ -286,7 +286,7 @@ def test_endmembers_are_named_by_a_library(tmp_path: Path) -> None:
     wide = ts.make_spectra(
         np.vstack([spectra[::-1], np.linspace(1, 0, 40)]), ["d", "c", "b", "a", "odd"], wavelength=wavelength[:40] + 3
     )
-    result = ts.unmix(cube, 4, names_from=wide, out=f"{tmp_path}/u/", workers=1)
+    result = ts.unmix(cube, 4, names_from=wide, out=f"{tmp_path}/u/", pictures=False)
     names = list(result["abundances"]["layer"].values)
     assert sorted(names) == ["a", "b", "c", "d"]
     for name, row in zip(names, result["endmembers"].values, strict=True):

@@ -68,15 +68,15 @@ def scored(result, spectra: np.ndarray, parts: np.ndarray, matching: str = "angl
     ("method", "noise", "first", "settings", "floor"),
     [
         ("admmnet", (30, 1.8), {"epochs": 1, "learning_rate": 1e-9}, {"epochs": 30, "batch": 64}, 0.012),
-        ("cnnaeu", (30, 1.8), {"epochs": 1, "patch": 12, "batch": 4}, {"epochs": 150, "patch": 12, "batch": 4}, 0.25),
-        ("cycu-net", (6, 1.2), {"epochs": 1}, {"epochs": 150}, 0.20),
+        ("cnnaeu", (30, 1.8), {"epochs": 1, "patch": 12, "batch": 4}, {"epochs": 130, "patch": 12, "batch": 4}, 0.25),
+        ("cycu-net", (6, 1.2), {"epochs": 1}, {"epochs": 100}, 0.20),
         (
             "deeptrans-hsu", (12, 1.8), {"epochs": 1, "patch": 4, "dim": 32},
             {"epochs": 40, "patch": 4, "dim": 32}, 0.08,
         ),
-        ("misicnet", (12, 1.2), {"iterations": 1}, {"iterations": 40, "average": 0.8, "simplex": 1.0}, 0.10),
+        ("misicnet", (12, 1.2), {"iterations": 1}, {"iterations": 30, "average": 0.8, "simplex": 1.0}, 0.10),
         pytest.param("msnet", (6, 1.2), {"iterations": 1}, {"iterations": 80}, 0.12, marks=pytest.mark.slow),
-        ("pgmsu", (30, 1.8), {"epochs": 1}, {"epochs": 15}, 0.1),
+        ("pgmsu", (30, 1.8), {"epochs": 1}, {"epochs": 10}, 0.1),
     ],
 )  # fmt: skip
 def test_training_beats_the_start(method, noise, first, settings, floor) -> None:

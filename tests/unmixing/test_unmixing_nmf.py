@@ -29,7 +29,9 @@ def scene(seed: int = 0, **fields: object):
 
 
 def unmix(cube, method: str, iterations: int = 60, **values: object):
-    options = {k: values.pop(k) for k in ("tile", "workers", "seed", "out", "resume", "progress") if k in values}
+    options = {
+        k: values.pop(k) for k in ("tile", "workers", "seed", "out", "resume", "progress", "pictures") if k in values
+    }
     return ts.unmix(cube, 3, method=method, settings={"iterations": iterations, **values}, **options)
 
 
@@ -137,8 +139,8 @@ def test_streamed_fit_is_resumed_where_it_was(tmp_path: Path, monkeypatch: pytes
             raise KeyboardInterrupt
 
     with pytest.raises(Interrupted):
-        unmix(cube, "nmf", 45, in_memory=0, out=f"{tmp_path}/out/", progress=stop)
-    resumed = unmix(cube, "nmf", 45, in_memory=0, out=f"{tmp_path}/out/", resume=True)
+        unmix(cube, "nmf", 45, in_memory=0, pictures=False, out=f"{tmp_path}/out/", progress=stop)
+    resumed = unmix(cube, "nmf", 45, in_memory=0, pictures=False, out=f"{tmp_path}/out/", resume=True)
     for name in whole:
         np.testing.assert_array_equal(np.asarray(resumed[name]), whole[name].values)
     assert resumed.report.figures["objective"] == whole.report.figures["objective"]

@@ -105,6 +105,7 @@ def test_outlier_channels_are_found_weighed_and_shown(tmp_path: Path) -> None:
     settings = {"iterations": 3, "lambda_rel": 0.0}
     written = ts.unmix(cube, 3, method="rrlbs", settings=settings, out=f"{tmp_path}/out/")
     assert written.paths["band_quality.png"] == str(tmp_path / "out/band_quality.png")
+    assert "Channel weights" in (tmp_path / "out/report.html").read_text()
     with pytest.raises(OutputExists):
         draw_band_quality(written)
     path = draw_band_quality(written, overwrite=True)
