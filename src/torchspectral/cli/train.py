@@ -21,8 +21,26 @@ def train(
             "generated; repeat for more.",
         ),
     ],
-    method: Annotated[str, typer.Option("--method", "-m", help="Method; see `torchspectral methods`.")],
+    method: Annotated[
+        str | None,
+        typer.Option("--method", "-m", help="Method; see `torchspectral methods`. To classify: backbone by default."),
+    ] = None,
     *,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="To classify: encoder; see `torchspectral weights list`.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="To classify: file, run or name of the encoder's weights.")
+    ] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--labels", help="To classify: polygons, points, class raster or CSV; one for all scenes, or one for each."
+        ),
+    ] = None,
+    field: Annotated[
+        str | None, typer.Option("--field", help="To classify: column of a vector or CSV that holds the classes.")
+    ] = None,
     settings: Settings = None,
     opening: Opening = None,
     epochs: Annotated[
@@ -56,18 +74,28 @@ def train(
     """Train a network; the run folder holds weights, curves and metrics, and can be resumed.
 
     Example: torchspectral train sharpen --method hyperpnn --data scenes/ -o runs/hyperpnn
+
+    Example: torchspectral train classify --backbone spec-vit-s --weights FILE --data scene.tif --labels fields.gpkg -o runs/crops
     """
     from torchspectral.cli.show import print_result, progress_bar
     from torchspectral.learn.train import train as run
     from torchspectral.settings import parse_pairs
 
+    own = {
+        "backbone": backbone,
+        "initial": weights,
+        "labels": [str(path) for path in labels] if labels else None,
+        "field": field,
+    }
+    own = {name: value for name, value in own.items() if value is not None}
+    chosen = _method(task, method, own)
     with progress_bar("train") as progress:
         result = run(
             task,
-            method,
+            chosen,
             _scenes(task, data, seed),
             out=output,
-            settings=parse_pairs(settings or []),
+            settings={**own, **parse_pairs(settings or [])},
             opening=parse_opening(opening),
             epochs=epochs,
             steps=steps,
@@ -82,6 +110,19 @@ def train(
             progress=progress,
         )
     print_result(result, as_json)
+
+
+def _method(task: str, method: str | None, own: dict[str, Any]) -> str:
+    """The method, which has a default for one task; options of that task alone are refused elsewhere."""
+    from torchspectral.errors import BadSettings
+
+    classifies = task in ("classify", "classification")
+    if own and not classifies:
+        word = {"initial": "weights"}.get(next(iter(own)), next(iter(own)))
+        raise BadSettings(f"got --{word} for {task}, expected it for `train classify` only")
+    if method is None and not classifies:
+        raise BadSettings(f"got no --method, which is needed to train for {task}: see `torchspectral methods`")
+    return method or "backbone"
 
 
 def _scenes(task: str, data: list[Path], seed: int) -> list[Any]:
