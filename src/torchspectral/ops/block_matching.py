@@ -7,6 +7,9 @@ import math
 import torch
 import torch.nn.functional as F
 
+BLOCK = 1 << 18
+"""Values that are worked on at a time: what a cache holds."""
+
 
 def positions(size: int, patch: int, step: int) -> torch.Tensor:
     """Where reference patches begin along one axis: every `step`, and the last that fits, shape (n,)."""
@@ -53,30 +56,35 @@ def match_patches(
     """
     _, height, width = images.shape
     rows, cols = (positions(n, patch, step).to(images.device) for n in (height, width))
+    # Beyond the border lies infinity: a patch that hangs over it is infinitely far away.
+    framed = F.pad(images, (search, search, search, search), value=math.inf)
+    rights = torch.arange(-search, search + 1, device=images.device)
     found, shifts = [], []
     for down in range(-search, search + 1):
-        top, bottom = max(0, -down), min(height, height - down)
-        if bottom - top < patch:
+        if height - abs(down) < patch:
             continue
-        inside_y = (rows >= top) & (rows + patch <= bottom)
-        for right in range(-search, search + 1):
-            left, end = max(0, -right), min(width, width - right)
-            if end - left < patch:
-                continue
-            inside_x = (cols >= left) & (cols + patch <= end)
-            moved = images[:, top + down : bottom + down, left + right : end + right]
-            square = (images[:, top:bottom, left:end] - moved).square().sum(0)
-            lines = F.avg_pool2d(square[None, None], (patch, 1), 1)[0, 0, rows[inside_y] - top]
-            sums = F.avg_pool2d(lines[None, None], (1, patch), 1)[0, 0][:, cols[inside_x] - left]
-            distance = images.new_full((len(rows), len(cols)), math.inf)
-            distance[inside_y.nonzero(), inside_x.nonzero()[:, 0]] = sums
-            if not (down or right):
-                # First also where all is equal: every pixel must be covered by its own patch.
-                distance.fill_(-1)
-            found.append(distance.reshape(-1))
-            shifts.append(down * width + right)
-    nearest = torch.stack(found).topk(min(count, len(found)), 0, largest=False)
+        strip = framed[:, search + down : search + down + height]
+        for some in rights[(width - rights.abs()) >= patch].split(max(1, BLOCK // (height * width))):
+            first = search + int(some[0])
+            moved = strip[:, :, first : first + width + len(some) - 1].unfold(2, width, 1)
+            square: torch.Tensor | float = 0.0
+            for image, other in zip(images, moved, strict=True):
+                square = (other - image[:, None]).square_().add_(square)
+            assert isinstance(square, torch.Tensor)
+            found.append(_box(_box(square, rows, patch, 0), cols, patch, 2).transpose(0, 1).reshape(len(some), -1))
+            shifts.append(down * width + some)
+    distance, shift = torch.cat(found), torch.cat(shifts)
+    # First also where all is equal: every pixel must be covered by its own patch.
+    distance[shift == 0] = -1
+    nearest = distance.topk(min(count, len(distance)), 0, largest=False)
     start = (rows[:, None] * width + cols).reshape(-1)
-    place = start + torch.tensor(shifts, device=images.device)[nearest.indices]
     # A group at the edge may hold fewer patches than asked for: the reference takes the empty places.
-    return torch.where(torch.isfinite(nearest.values), place, start).T.contiguous()
+    return torch.where(torch.isfinite(nearest.values), start + shift[nearest.indices], start).T.contiguous()
+
+
+def _box(values: torch.Tensor, starts: torch.Tensor, length: int, axis: int) -> torch.Tensor:
+    """Sums of `length` values from each start on, added one after the other."""
+    total = values.index_select(axis, starts)
+    for offset in range(1, length):
+        total += values.index_select(axis, starts + offset)
+    return total

@@ -51,33 +51,53 @@ def collaborative_filter(
     Dabov, Foi, Katkovnik and Egiazarian, "Image denoising by sparse 3-D transform-domain collaborative filtering", IEEE
     TIP 16(8), 2007.
     """
-    k, height, width = images.shape
-    count = groups.shape[1]
-    side = torch.arange(patch, device=images.device)
-    inner = (side[:, None] * width + side).reshape(-1)
+    _, height, width = images.shape
+    count, high, wide = groups.shape[1], height - patch + 1, width - patch + 1
     one = dct_matrix(patch, images)
     plane, across = torch.kron(one, one), dct_matrix(count, images)
     window = torch.kaiser_window(patch, periodic=False, beta=2.0, dtype=images.dtype, device=images.device)
-    window = torch.outer(window, window).reshape(-1)
-    # Sums in float64 do not depend on the order of the groups once they are float32 again: a tile equals the scene.
-    total = images.new_zeros(k, height * width, dtype=torch.float64)
-    weights = torch.zeros_like(total)
-    for part in groups.split(max(1, CHUNK // (count * patch * patch))):
-        index = part[:, :, None] + inner
-        flat = index.reshape(-1)
-        for image in range(k):
-            spectrum = across @ (images[image].reshape(-1)[index] @ plane.T)
-            if guide is None:
-                kept = spectrum.abs() > threshold
-                spectrum = spectrum * kept
-                weight = 1 / kept.sum((1, 2)).clamp_min(1).to(images.dtype)
+    window = torch.outer(window, window).reshape(-1, 1)
+    # The transform of a patch is taken once, however many groups it is in, and they are added up before turning back.
+    place = torch.div(groups, width, rounding_mode="floor") * wide + groups % width
+    parts = [part.reshape(-1) for part in place.split(max(1, CHUNK // (count * patch * patch)))]
+    out = torch.empty_like(images)
+    for number, image in enumerate(images):
+        spectra = _spectra(image, plane)
+        guides = None if guide is None else _spectra(guide[number], plane)
+        # Sums in float64 do not depend on the order of the groups once they are float32 again: a tile equals the scene.
+        total = image.new_zeros(high * wide, patch * patch, dtype=torch.float64)
+        weights = image.new_zeros(high * wide, dtype=torch.float64)
+        for part in parts:
+            spectrum = across @ spectra.index_select(0, part).reshape(-1, count, patch * patch)
+            if guides is None:
+                spectrum = torch.nn.functional.hardshrink(spectrum, threshold)
+                weight = 1 / spectrum.flatten(1).count_nonzero(1).clamp_min(1).to(image.dtype)
             else:
-                power = (across @ (guide[image].reshape(-1)[index] @ plane.T)).square()
-                power = power / (power + 1)
-                spectrum = spectrum * power
-                weight = 1 / power.square().sum((1, 2)).clamp_min(1e-6)
-            weighted = weight[:, None, None] * window
-            patches = (across.T @ spectrum) @ plane
-            total[image].index_add_(0, flat, (patches * weighted).reshape(-1).double())
-            weights[image].index_add_(0, flat, weighted.expand_as(patches).reshape(-1).double())
-    return (total / weights).to(images.dtype).reshape(k, height, width)
+                power = (across @ guides.index_select(0, part).reshape(-1, count, patch * patch)).square_()
+                power /= power + 1
+                spectrum *= power
+                weight = 1 / power.square_().sum((1, 2)).clamp_min(1e-6)
+            back = (across.T * weight[:, None, None]) @ spectrum
+            total.index_add_(0, part, back.reshape(-1, patch * patch).double())
+            weights.index_add_(0, part, weight.double().repeat_interleave(count))
+        values = (plane.T @ total.to(image.dtype).T).mul_(window).reshape(patch, patch, high, wide)
+        shares = (weights.to(image.dtype) * window).reshape(patch, patch, high, wide)
+        out[number] = _overlapped(values) / _overlapped(shares)
+    return out
+
+
+def _spectra(image: torch.Tensor, plane: torch.Tensor) -> torch.Tensor:
+    """Transforms of all patches of an image (y, x), from the upper left on, shape (positions, side^2)."""
+    side = math.isqrt(len(plane))
+    patches = image.unfold(0, side, 1).unfold(1, side, 1).permute(2, 3, 0, 1)
+    return patches.reshape(len(plane), -1).T @ plane.T
+
+
+def _overlapped(values: torch.Tensor) -> torch.Tensor:
+    """Sum of patches at their places: (side, side, high, wide) to (high + side - 1, wide + side - 1)."""
+    side, _, high, wide = values.shape
+    out = values.new_zeros(high + side - 1, wide + side - 1)
+    for down in range(side):
+        for right in range(side):
+            out[down : down + high, right : right + wide] += values[down, right]
+    return out

@@ -41,7 +41,7 @@ def restore(
     Parameters
     ----------
     cube : DataArray, dims (band, y, x)
-        Lazy cubes are streamed.
+        Lazy cubes are streamed. Bands without any data stay so.
     method : str, optional
         A card of the room, see ``methods("restoration")``. By default "fast-eigen", which estimates the noise and takes
         its robust form where outliers, stripes or dead columns stand out; "wavelet" where there are too few bands or
@@ -108,11 +108,15 @@ def restore(
         from torchspectral.restoration.account import check_target
 
         check_target(weak_target, cube.sizes["band"])
+    empties: list[str] = []
+    if not getattr(made, "fills_bands", False):
+        options, empties = _without_empty(cube, options, made.allows_bad_bands)
     chosen = RunOptions.make(options)
     if residual is not None:
         _check_residual(Path(residual), out, chosen.overwrite)
 
     def look(found: Mapping[str, Any], report: Report) -> dict[str, Any]:
+        report.notes += empties
         report.resampled += notes
         report.notes += reasons
         if blind and report.figures.get("robust"):
@@ -188,6 +192,32 @@ def choose(cube: xr.DataArray, bands: Any = "good") -> tuple[str, list[str]]:
             f"wavelet was chosen: {count} bands and {pixels} pixels are too few to tell signal from noise across bands"
         ]
     return "fast-eigen", [f"fast-eigen was chosen: {count} bands tell the noise of each other, whatever its level"]
+
+
+def _without_empty(cube: xr.DataArray, options: Mapping[str, Any], bad: bool) -> tuple[dict[str, Any], list[str]]:
+    """Options that leave out bands without any data, which would come back invented, and what to say of it."""
+    from torchspectral.engine.roles import choose_bands
+
+    empty = empty_bands(cube)
+    if not empty.any() or empty.all():
+        return dict(options), []
+    asked = options.get("bands", "good")
+    chosen = choose_bands(cube, "all" if bad and asked == "good" else asked, Report(method=ROOM))
+    if not empty[chosen].any() or empty[chosen].all():
+        return dict(options), []
+    numbers = ", ".join(str(n) for n in cube["number"].values[chosen[empty[chosen]]])
+    left = [int(n) for n in chosen if not empty[n]]
+    return {**options, "bands": left}, [f"bands without any data stay so: {numbers}"]
+
+
+def empty_bands(cube: xr.DataArray) -> np.ndarray:
+    """Bands that have no valid value, bool (bands,): a scene is read until each has shown one."""
+    empty = np.ones(cube.sizes["band"], dtype=bool)
+    for part in strip_of(cube):
+        empty[empty] = ~np.isfinite(values_of(cube[empty, part])).any((1, 2))
+        if not empty.any():
+            break
+    return empty
 
 
 def _trained(

@@ -41,7 +41,6 @@ class FastEigenSettings(Settings):
         "auto", "whether stripes, dead columns and single outliers are modelled; auto: where more than 0.5 % stand out"
     )
     loops: int = setting(12, "rounds of the robust loop", ge=1)
-    refine: bool = setting(True, "estimate the noise a second time, from what a first pass removes")
     patch: int = setting(8, "side of the patches", unit="pixel", ge=3, le=32)
     step: int = setting(4, "distance of the reference patches", unit="pixel", ge=1, le=32)
     search: int = setting(10, "largest shift of a similar patch", unit="pixel", ge=1, le=64)
@@ -53,11 +52,11 @@ class FastEigenSettings(Settings):
 class FastEigen(Method):
     """Denoising of whitened eigen-images by one collaborative filter.
 
-    The noise of each band is found by regressing it on the others; pixels are divided by it, and the components whose
-    variance lies above what noise alone would have are kept. These few images, all with noise of variance one, share
-    one block matching and are filtered group by group in a cosine transform, first by a threshold, then by an empirical
-    Wiener filter. Where outliers are many, a loop before it models stripes and dead columns of each band and replaces
-    single outliers.
+    The noise of each band is what regression on the others leaves, less the noise that the others bring along; pixels
+    are divided by it, and the components whose variance lies above what noise alone would have are kept. These few
+    images, all with noise of variance one, share one block matching and are filtered group by group in a cosine
+    transform, first by a threshold, then by an empirical Wiener filter. Where outliers are many, a loop before it models
+    stripes and dead columns of each band and replaces single outliers.
 
     State
     -----
@@ -123,7 +122,7 @@ class FastEigen(Method):
         return int(self.settings.step)
 
     def fit(self, source: Source, seed: int, state: State | None) -> State | Iterator[Round]:
-        """Subspace by one pass of sums, noise again from what a first denoising removes; robust rounds where needed."""
+        """Noise and subspace from two passes of sums; robust rounds where needed."""
         if state is not None and "forward" in state and not state.get("robust"):
             return state
         if state is not None and "rounds" in state:
@@ -142,19 +141,7 @@ class FastEigen(Method):
         if self.settings.rank is None:
             pairs = source.reduce(partial(neighbour_sums, role="cube"), torch.add)
         found = eigen_state(n, total / n, spread, None, self.settings.rank, None, pairs)
-        if self.settings.refine and len(total) > 1 and found["rank"]:
-            noise = self._residual_noise(source, found)
-            found = eigen_state(n, total / n, spread, noise, self.settings.rank, None, pairs)
         return self._told(found, source, spread, robust=False)
-
-    def _residual_noise(self, source: Source, state: State) -> torch.Tensor:
-        def removed(tile: Tile) -> tuple[int, torch.Tensor, torch.Tensor]:
-            rest = (tile["cube"] - self.denoise(tile["cube"], state)).movedim(1, 0)[:, :, None]
-            pixels = tile.core_pixels(rest[:, 0].movedim(0, 1)).double()
-            return pixels.shape[1], pixels.sum(1), pixels.square().sum(1)
-
-        n, total, square = source.reduce(removed, lambda a, b: (a[0] + b[0], a[1] + b[1], a[2] + b[2]))
-        return (square / n - (total / n).square()).clamp_min(0).sqrt()
 
     def _robust(self, source: Source, state: State | None) -> Iterator[Round]:
         for found, spread, done in robust_rounds(source, self.settings, self.denoise, state):

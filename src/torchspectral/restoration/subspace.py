@@ -20,6 +20,10 @@ MARGIN = 0.05
 """Least correlation of neighbours, above that of the noise, of a component that shows the scene."""
 TRACY_WIDOM = -1.2686
 """Median of the Tracy-Widom law for real values."""
+ROUNDS, SETTLED = 20, 1e-3
+"""Rounds in which noise and subspace are told from each other, at most, and the change that ends them."""
+LEAST_OWN = 0.25
+"""Variance of the noise over what regression leaves of a band, at least."""
 FLOOR = 1e-12
 """Variance, relative to the largest, below which a band is constant."""
 
@@ -79,6 +83,45 @@ def noise_of(n: int, covariance: torch.Tensor, live: torch.Tensor) -> torch.Tens
     residual = regression_noise(n, part * n)[1].diagonal()
     free = n / max(n - len(live), 1)
     return (residual * free).clamp_min(1e-12 * part.diagonal()).sqrt()
+
+
+def freed_noise(n: int, covariance: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """Noise of the bands that the signal subspace leaves, from a first estimate by regression.
+
+    What a regression leaves of a band holds noise of the others, too, and the more of it the more the band weighs in the
+    subspace: in whitened pixels the noise of the bands then differs, and with many pixels its larger half stands above
+    the limit. Here the components above the limit are taken off instead and the rest of each band's variance is its
+    noise, again and again until nothing changes (canonical factor analysis).
+
+    Parameters
+    ----------
+    n : int
+        Pixels.
+    covariance : Tensor, shape (bands, bands)
+        Of live bands.
+    sigma : Tensor, shape (bands,)
+        Standard deviations to start from, none below what is found.
+
+    References
+    ----------
+    Rao, "Estimation and tests of significance in factor analysis", Psychometrika 20(2), 1955.
+    """
+    first = sigma
+    for _ in range(ROUNDS):
+        values, vectors = eigh_descending(covariance / torch.outer(sigma, sigma))
+        middle = float(values.median())
+        keep = values > middle * noise_edge(n, len(sigma))
+        if 2 * int(keep.sum()) >= len(sigma):
+            # More signal than rest: a band's own part cannot be told.
+            return first
+        taken = vectors[:, keep].square() @ (values[keep] - middle)
+        found = covariance.diagonal() - sigma.square() * taken
+        found = found.clamp(LEAST_OWN * first.square(), first.square()).sqrt()
+        change = float((found / sigma - 1).abs().max())
+        sigma = found
+        if change < SETTLED:
+            break
+    return sigma
 
 
 def neighbour_sums(tile: Tile, role: str) -> torch.Tensor:
@@ -177,7 +220,10 @@ def eigen_state(
         return _nothing(mean)
     live, twin = live_bands(covariance)
     sigma = torch.zeros_like(mean)
-    sigma[live] = noise_of(n, covariance, live) if noise is None else noise[live].clamp_min(1e-12)
+    if noise is None:
+        sigma[live] = freed_noise(n, covariance[live][:, live], noise_of(n, covariance, live))
+    else:
+        sigma[live] = noise[live].clamp_min(1e-12)
     scale = sigma[live]
     values, vectors = eigh_descending(covariance[live][:, live] / torch.outer(scale, scale))
     edge = float(values.median()) * noise_edge(n, len(live))

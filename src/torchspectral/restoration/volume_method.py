@@ -19,6 +19,8 @@ from torchspectral.weights.loading import check
 
 SAMPLE = 20_000
 """Pixels whose values settle the percentiles."""
+NOISE_ERROR = 1.1
+"""Factor by which the estimate of a scene's noise may miss the range that the weights were trained for."""
 
 
 class VolumeSettings(Settings):
@@ -236,7 +238,7 @@ class VolumeDenoiser(Method):
         if limits is None or self.settings.any_noise or not state["noise"]:
             return
         low, high = limits
-        if not low <= state["noise"] <= high:
+        if not low / NOISE_ERROR <= state["noise"] <= high * NOISE_ERROR:
             raise BadInput(
                 f"the scene's noise is about {state['noise']:.3g} of 255 in its median band and the weights were trained "
                 f"for {low:g} to {high:g}: use other weights, or set any_noise=true"

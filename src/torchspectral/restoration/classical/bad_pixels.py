@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,8 @@ class BadPixels(Method):
 
     A value is bad where it stands out of its eight neighbours, in units of what is usual in its band, and stands out of
     the nearest four bands as well, which show an object of the scene alike. It is replaced by the median of its
-    neighbours, moved by what those bands show there. All other values come back as they were.
+    neighbours, moved by what those bands show there. All other values come back as they were; bands without any data are
+    interpolated from the nearest two.
 
     State
     -----
@@ -61,6 +62,7 @@ class BadPixels(Method):
     outputs = (Output("cube"), Output("repaired", kind="layers", names=("repaired",), undo_scale=False))
     scope = Scope.LOCAL
     needs_fit = True
+    fills_bands: ClassVar[bool] = True
     state_keys = ("noise", "spread", "element")
     halo = 1
 

@@ -95,6 +95,7 @@ class MPHSIR(Method):
             )
         if s.text_features is not None and s.text_mode == "learned":
             raise BadSettings("got text_features and text_mode=learned, which has no use for them: leave one out")
+        self.fills_bands = self.holes
         self.tile, self.overlap = (s.tile, s.tile), s.overlap
         self.scale = Scale("fixed", gain=s.gain) if s.gain else Scale("max")
         self.fill = "none" if self.holes else "nearest"
