@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.cube import check_cube
-from torchspectral.errors import BadInput, BadSettings
+from torchspectral.errors import BadInput, BadSettings, OutputExists
 from torchspectral.log import Progress, no_progress
 from torchspectral.result import Result
 
@@ -31,6 +31,7 @@ def classify(
     later: xr.DataArray | None = None,
     settings: Mapping[str, Any] | None = None,
     state: Mapping[str, Any] | None = None,
+    save_weights: Path | str | None = None,
     out: Path | str | None = None,
     progress: Progress = no_progress,
     **options: Any,
@@ -56,6 +57,8 @@ def classify(
         The same pixels at a later date, for weights that tell change.
     state : mapping, optional
         What an earlier fit found; the scene is then not fitted.
+    save_weights : path, optional
+        File for what was learnt from the labels of this scene ("pca-lda", "svm", "random-forest"), to classify others by.
     out : path, optional
         File for the classes, or folder (existing, or a name that ends in "/") for all values.
     **options
@@ -103,12 +106,23 @@ def classify(
     if labels is not None:
         inputs["labels"] = check_labels(labels)
     made = registry.create(ROOM, method, values)
+    if save_weights is not None:
+        _check_savable(made, method, save_weights, bool(options.get("overwrite")))
     if state is not None:
         known = _state(state) if method == "sam" else dict(state)
     review = area_review(cube, notes)
     result = run(made, inputs, out=out, options=RunOptions.make(options), state=known, progress=progress, review=review)
     draw_map(result, out, bool(options.get("overwrite")))
+    if save_weights is not None:
+        result.paths["weights"] = str(made.save(save_weights, cube, overwrite=bool(options.get("overwrite"))))
     return result
+
+
+def _check_savable(made: Any, method: str, path: Path | str, overwrite: bool) -> None:
+    if not hasattr(made, "save"):
+        raise BadSettings(f"got save_weights with {method}, which keeps no weights: expected a method that learns")
+    if Path(path).exists() and not overwrite:
+        raise OutputExists(f"{path} exists: choose another name or ask to overwrite")
 
 
 def _state(state: Any) -> dict[str, Any]:

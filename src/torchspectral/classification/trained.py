@@ -76,10 +76,10 @@ def for_scene(
             later, more = check_fit(loaded.card, later, resample=True)
             notes += more
         check_later(cube, later)
+    import torch
+
     from torchspectral.classification.tuned.network import BackboneClassifier
     from torchspectral.classification.tuned.tiling import tiling_of
-
-    import torch
 
     with torch.device("meta"):
         decided = tiling_of(BackboneClassifier(**loaded.card.constructor), int(settings.get("overlap", -1)))

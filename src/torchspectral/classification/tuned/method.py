@@ -31,7 +31,9 @@ class BackboneSettings(Settings):
     overlap: int = setting(32, "pixels that neighbouring tiles share", unit="pixel", ge=0)
     reach: int = setting(0, "scope=local: pixels that the network looks to either side", unit="pixel", ge=0)
     multiple: int = setting(1, "origins of tiles are multiples of it", unit="pixel", ge=1)
-    least_probability: float = setting(0.0, "pixels without a class as probable as this are unclassified (0)", ge=0, le=1)
+    least_probability: float = setting(
+        0.0, "pixels without a class as probable as this are unclassified (0)", ge=0, le=1
+    )
 
 
 class BackboneMethod(Method):
