@@ -57,10 +57,10 @@ def _r_pnn(bands: int) -> dict[str, Any]:
     return dict(RPNNNetwork().state_dict())
 
 
-def _network(name: str) -> Callable[[int], dict[str, Any]]:
+def _network(name: str, **sizes: int) -> Callable[[int], dict[str, Any]]:
     def state(bands: int) -> dict[str, Any]:
         torch.manual_seed(0)
-        return dict(ts.create_model(name, bands=bands).state_dict())
+        return dict(ts.create_model(name, bands=bands, **sizes).state_dict())
 
     return state
 
@@ -74,7 +74,7 @@ def _small(name: str, *, by_bands: bool) -> Callable[[int], dict[str, Any]]:
     return state
 
 
-PRIOR = {"iterations": 12, "channels": 8, "gain": 1.0}
+PRIOR = {"iterations": 6, "channels": 4, "gain": 1.0}
 
 
 def _z_pnn(bands: int) -> dict[str, Any]:
@@ -118,6 +118,24 @@ def _interferometer(bands: int) -> dict[str, Any]:
     }
 
 
+def _tuned(bands: int) -> dict[str, Any]:
+    """A small LESS ViT with a linear head, whatever the bands."""
+    arguments = {
+        "backbone": "less-vit-s",
+        "arguments": {"patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2},
+        "class_names": ["a", "b", "c"],
+        "class_numbers": [1, 2, 4],
+        "class_colors": [[9, 9, 9]] * 3,
+        "bands": bands,
+        "patch": 8,
+        "wavelengths": np.linspace(420, 2400, bands).tolist(),
+    }
+    torch.manual_seed(0)
+    network = ts.create_model("backbone-classifier", **arguments)
+    torch.nn.init.normal_(network.head.linear.weight)
+    return {**network.state_dict(), "constructor": arguments, "class_names": arguments["class_names"]}
+
+
 SPECIAL: dict[tuple[str, str], Special] = {
     ("calibration", "relative-gain"): Special(state=_gains("gain", "offset")),
     ("calibration", "reflectance"): Special(state=_gains("factor", "dark")),
@@ -127,16 +145,16 @@ SPECIAL: dict[tuple[str, str], Special] = {
     ),
     ("sharpening", "z-pnn"): Special(settings={"epochs": 3}, state=_z_pnn),
     ("sharpening", "z-pnn-scratch"): Special(settings={"epochs": 3}),
-    ("sharpening", "r-pnn"): Special(settings={"first_iterations": 2, "most_iterations": 2}, state=_r_pnn),
+    ("sharpening", "r-pnn"): Special({"first_iterations": 2, "most_iterations": 2}, _r_pnn, bands=4),
     ("sharpening", "rho-pnn"): Special(
-        settings={"ensemble": 2, "ensemble_epochs": 1, "epochs": 2, "sharpenings": 1, "eta": 0.0}
+        {"ensemble": 2, "ensemble_epochs": 1, "epochs": 1, "sharpenings": 1, "eta": 0.0, "tolerance": 9.0}, bands=4
     ),
     ("sharpening", "hyperpnn"): Special(state=_hyperpnn),
     ("sharpening", "hspenet"): Special(state=_network("hspenet")),
     ("sharpening", "hyper-dsnet"): Special(state=_network("hyper-dsnet")),
-    ("sharpening", "dhp-darn"): Special(PRIOR, _network("dhp-darn")),
-    ("sharpening", "dip-hyperkite"): Special(PRIOR | {"block": 16}, _network("dip-hyperkite")),
-    ("sharpening", "pca-z-pnn"): Special({"iterations": 12}),
+    ("sharpening", "dhp-darn"): Special(PRIOR, _network("dhp-darn", features=8)),
+    ("sharpening", "dip-hyperkite"): Special(PRIOR | {"block": 16}, _network("dip-hyperkite", features=2)),
+    ("sharpening", "pca-z-pnn"): Special({"iterations": 6}),
     ("sharpening", "tv"): Special(settings={"iterations": 5}),
     ("sharpening", "hysure"): Special(settings={"iterations": 5, "p": 4}),
     ("restoration", "hsdt"): Special({"tile": 32, "overlap": 8}, _small("hsdt-s", by_bands=True)),
@@ -153,6 +171,10 @@ SPECIAL: dict[tuple[str, str], Special] = {
     ("restoration", "wsrrr"): Special({"levels": 2, "iterations": 4}),
     ("restoration", "otvca"): Special({"iterations": 4}),
     ("classification", "sam"): Special(roles=("library",)),
+    ("classification", "backbone"): Special({"tile": 8, "overlap": 4}, _tuned),
+    ("classification", "pca-lda"): Special(roles=("labels",)),
+    ("classification", "svm"): Special({"c": [1.0], "gamma": [0.1]}, roles=("labels",)),
+    ("classification", "random-forest"): Special({"trees": 5}, roles=("labels",)),
     ("calibration", "ridge"): Special(state=_interferometer),
     ("calibration", "pinv"): Special(state=_interferometer),
     ("calibration", "phillips-twomey"): Special(state=_interferometer),

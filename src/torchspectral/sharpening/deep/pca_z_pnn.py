@@ -30,7 +30,7 @@ from torchspectral.sharpening.zero_shot.losses import (
 
 REACH = 6
 """Fine pixels that the three layers look over an edge."""
-ROUND = 10
+ROUND = 5
 """Iterations between two states that can be journaled."""
 
 
@@ -103,7 +103,7 @@ class PCAZPNN(Fusion):
         self.halo = interpolation_halo(ratio) + -(-REACH // ratio)
 
     def fit(self, source: Source, seed: int, state: State | None) -> Iterator[Round]:
-        """Fit the network of each block; a round is ten iterations."""
+        """Fit the network of each block; a round is five iterations."""
         found = dict(state or {})
         blocks = blocks_of(source.info.wavelength, self.settings.split)
         if "blocks" not in found:
