@@ -68,7 +68,7 @@ def scored(result, spectra: np.ndarray, parts: np.ndarray, matching: str = "angl
     ("method", "noise", "first", "settings", "floor"),
     [
         ("admmnet", (30, 1.8), {"epochs": 1, "learning_rate": 1e-9}, {"epochs": 30, "batch": 64}, 0.012),
-        ("cnnaeu", (30, 1.8), {"epochs": 1, "patch": 12, "batch": 4}, {"epochs": 130, "patch": 12, "batch": 4}, 0.25),
+        ("cnnaeu", (30, 1.8), {"epochs": 1, "patch": 12, "batch": 4}, {"epochs": 150, "patch": 12, "batch": 4}, 0.25),
         ("cycu-net", (6, 1.2), {"epochs": 1}, {"epochs": 100}, 0.20),
         (
             "deeptrans-hsu", (12, 1.8), {"epochs": 1, "patch": 4, "dim": 32},
