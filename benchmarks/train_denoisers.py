@@ -135,6 +135,7 @@ def main() -> None:
         licence="Apache-2.0",
         commercial="free, also commercially",
         source="trained for torchspectral, shipped with it",
+        attribution="the torchspectral authors",
         metrics=metrics,
         trained_on=(
             f"generated cubes of {'31' if hsdt else '16, 31 and 48'} bands, Gaussian noise of 2 to 75 (of 255), alike in "

@@ -196,7 +196,7 @@ def main() -> None:
         name, scenes = "spectral-mixup.generated-31", mixup_scenes
         rgb = colour_images(Path(given.run + "-rgb"))
         settings |= {
-            "n_feats": 48,
+            "n_feats": 32,
             "mixups": 1,
             "rgb_batches": 1,
             "unlabelled_batches": 1,

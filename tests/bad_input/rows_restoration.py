@@ -147,7 +147,7 @@ ROWS = [
         prepare=_checkpoint("hsdt-s", bands=6, channels=2)),
     _row("hsdt-too-noisy", "hsdt", BadInput, "noise is about", weights="calm.safetensors", prepare=_with(_calm)),
     _row("hsdt-code-in-checkpoint", "hsdt", UnsafeInput, "weights convert", weights="net.pth", prepare=_with(_code)),
-    _row("man-no-weights", "man", MissingWeights, "train restore"),
+    _row("man-other-size", "man", BadWeights, "size", size="l"),
     _row("man-other-version", "man", BadWeights, "set version=v1", weights="net.pth", version="v2",
         prepare=_checkpoint("man-v1-s", channels=2)),
     _row("mp-hsir-no-weights", "mp-hsir", MissingWeights, "train restore", task="destripe"),
