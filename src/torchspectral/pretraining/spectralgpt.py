@@ -10,15 +10,14 @@ import torch
 from torch import nn
 
 from torchspectral.backbones.base import Backbone
-from torchspectral.backbones.spectralgpt import SpectralGPT, SpectralGPTMAE
-from torchspectral.backbones.spectralgpt.encoder import SENTINEL2_COUNT
+from torchspectral.backbones.spectralgpt import SpectralGPT, SpectralGPTMAE, sentinel2_bands
 from torchspectral.backbones.spectralgpt.mae import Reconstruction
 from torchspectral.errors import BadSettings
 from torchspectral.learn.recipe import Batch, TrainingSettings
 from torchspectral.learn.runs import LAST, Run
 from torchspectral.learn.schedules import warmed_up
 from torchspectral.learn.views import View, make_view
-from torchspectral.pretraining.base import PretrainingRecipe, PretrainingTraining
+from torchspectral.pretraining.base import FAR, PretrainingRecipe, PretrainingTraining
 from torchspectral.settings import setting
 from torchspectral.weights import models
 from torchspectral.weights.files import is_tensor, read_state
@@ -178,9 +177,15 @@ class SpectralGPTRecipe(PretrainingRecipe):
     def constructor(self) -> dict[str, Any]:
         """Bands and wavelengths of the data, and how scenes are scaled."""
         made = {**super().constructor(), "scaling": self.settings.scaling, "pool_all": True, **self.settings.network}
-        if len(self.index) != SENTINEL2_COUNT and self.wavelength.size and np.isfinite(self.wavelength).all():
+        known = self.wavelength.size and bool(np.isfinite(self.wavelength).all())
+        if known and not self._sentinel2():
             made.setdefault("wavelengths", [float(w) for w in self.wavelength])
         return made
+
+    def _sentinel2(self) -> bool:
+        """Whether the bands are the twelve of Sentinel-2, which published files know."""
+        twelve = np.asarray(sentinel2_bands().wavelengths)
+        return len(self.wavelength) == len(twelve) and bool((np.abs(self.wavelength - twelve) <= FAR).all())
 
     def network(self, backbone: Backbone) -> nn.Module:
         """The encoder with a decoder; both from `start` where it has them."""

@@ -196,8 +196,8 @@ class SoftConRecipe(PretrainingRecipe):
             s.temperature, s.weight,
         )  # fmt: skip
 
-    def begin_from(self, backbone: Backbone) -> None:
-        """Fill the encoder from `start`, or from a vision model.
+    def build(self) -> nn.Module:
+        """The whole network; its encoder fresh, from `start`, or from a vision model.
 
         Raises
         ------
@@ -207,14 +207,17 @@ class SoftConRecipe(PretrainingRecipe):
         """
         s = self.settings
         if not s.vision:
-            super().begin_from(backbone)
-            return
+            return super().build()
+        backbone = self.backbone()
         if not hasattr(backbone, "load_vision"):
             raise BadSettings(
                 f"{s.backbone} has not the layout of a vision model: choose a softcon- backbone, or leave vision"
             )
         state = {key: value for key, value in read_state(find(s.vision)).items() if is_tensor(value)}
         backbone.load_vision(state, s.first_layer, where=s.vision)  # type: ignore[operator]
+        if s.checkpointing:
+            backbone.set_grad_checkpointing()
+        return self.network(backbone)
 
     # Loss
 
