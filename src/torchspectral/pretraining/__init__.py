@@ -10,6 +10,12 @@ _PUBLIC = {
     "PretrainingRecipe": "base",
     "PretrainingTraining": "base",
     "DINORecipe": "spectralearth.dino",
+    "HyperMAERecipe": "hyper_mae.recipe",
+    "HyperMAEv1Recipe": "hyper_mae.recipe",
+    "INTLMRecipe": "intl",
+    "INTLRecipe": "intl",
+    "SoftConRecipe": "softcon.recipe",
+    "SpectralGPTRecipe": "spectralgpt",
 }
 
 __all__ = sorted(_PUBLIC)
