@@ -121,8 +121,8 @@ def test_sixty_steps_of_mp_hsir_help_three_tasks() -> None:
 def test_hsdt_s_from_scratch_beats_five_components(tmp_path: Path) -> None:
     scenes = generated_scenes(16, 31, 96, seed=0)
     settings = {"noise": "gaussian:50", "patch": 32, "stride": 32, "batch": 4, "decay": "cosine",
-                "learning_rate": 3e-3, "validate_every": 200}  # fmt: skip
-    ts.train("restore", "hsdt-s", scenes, out=tmp_path / "run", steps=800, settings=settings)
+                "learning_rate": 3e-3, "validate_every": 60}  # fmt: skip
+    ts.train("restore", "hsdt-s", scenes, out=tmp_path / "run", steps=60, settings=settings)
     clean = generated_scenes(1, 31, 96, seed=999)[0]
     noisy = ts.degrade(clean, "gaussian:50", 3)["cube"]
     restored = ts.restore(noisy, method="hsdt", weights=tmp_path / "run", account=False)

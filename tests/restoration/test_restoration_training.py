@@ -82,6 +82,48 @@ def test_mp_hsir_by_its_plain_name_fits_the_bands() -> None:
     assert state["prompt1.text_prompt_learnable"].shape[1] == 7
 
 
+def test_mp_hsir_begins_from_text_and_turns_what_is_damaged(tmp_path: Path) -> None:
+    text = np.random.default_rng(0).normal(size=(7, 512)).astype(np.float32)
+    np.save(tmp_path / "text.npy", text)
+    made = recipe("mp-hsir-s", {"patch": 32, "noise": "gaussian", "text_features": tmp_path / "text.npy"})
+    made.prepare([cube()])
+    network = made.build()
+    assert network.text_mode == "paper" and torch.equal(network.text_features, torch.from_numpy(text))
+    begun = network.prompt1.clip_linear(network.text_features)[None, :, :, None, None]
+    torch.testing.assert_close(network.prompt1.text_prompt_learnable, begun)
+    clean = torch.arange(8 * 2 * 9.0).reshape(8, 2, 3, 3)
+    noisy, truth = made.turned(clean + 1000, clean)
+    torch.testing.assert_close(noisy - 1000, truth)
+    assert not (truth == clean).flatten(1).all(1).any()
+    for one, other in zip(truth, clean, strict=True):
+        assert torch.equal(one.flatten(1).sort().values, other.flatten(1).sort().values)
+    with pytest.raises(BadSettings, match="7"):
+        recipe("mp-hsir-natural", {"text_features": tmp_path / "text.npy"})
+    with pytest.raises(BadSettings, match="text_features=FILE"):
+        recipe("mp-hsir-s", {"text_mode": "paper"})
+
+
+def test_mp_hsir_is_trained_on_a_grid_that_scenes_of_any_sensor_reach(tmp_path: Path) -> None:
+    few, many = (
+        ts.make_cube(np.linspace(0, 1, n, dtype=np.float32)[:, None, None] * np.ones((1, 40, 40), np.float32),
+                     wavelength=np.linspace(400, 1000, n), quantity="reflectance")
+        for n in (7, 25)
+    )  # fmt: skip
+    settings = {**SMALL, "patch": 32, "stride": 32, "grid": "400:1000:13", "noise": "gaussian", "steps": 1}
+    made = recipe("mp-hsir-s", settings)
+    made.prepare([few, many])
+    for scene in (few, many):
+        np.testing.assert_allclose(made.pairs(scene)["target"][:, 5, 5], np.linspace(0, 1, 13), atol=1e-6)
+    with pytest.raises(BandMismatch, match="bands"):
+        recipe("mp-hsir-s", {**settings, "grid": "scenes"}).prepare([few, many])
+    ts.train("restore", "mp-hsir-s", [few, many], out=tmp_path / "run", settings=settings, device="cpu")
+    result = ts.restore(many, method="mp-hsir", weights=tmp_path / "run", account=False)
+    assert result["cube"].shape == many.shape and result.report.figures["bands"]["network"] == 13
+    paper = recipe("mp-hsir-natural", {"grid": "paper"})
+    paper.prepare([few])
+    np.testing.assert_allclose(paper.wavelength, np.linspace(400, 700, 31))
+
+
 def test_values_are_scaled_scene_by_scene(tmp_path: Path) -> None:
     dark, light = cube(quantity="dn"), cube(seed=1, quantity="dn") * 2
     for name, one in (("dark", dark), ("light", light)):

@@ -231,7 +231,9 @@ def _trained(
     from torchspectral.weights.files import strip_prefixes
 
     target = load_target(card.target)
-    loaded, cube, notes = trained(card, weights, cube, options, any_bands=getattr(target, "any_bands", False))
+    recognise = _of_any_bands if getattr(target, "bridges_bands", False) and not options.get("resample") else None
+    any_bands = recognise is not None or getattr(target, "any_bands", False)
+    loaded, cube, notes = trained(card, weights, cube, options, any_bands=any_bands, recognise=recognise)
     if getattr(target, "marker", ()):
         loaded = replace(loaded, state=strip_prefixes(loaded.state, dict.fromkeys(target.marker)))
     decided = target.settings_of(loaded.state) if hasattr(target, "settings_of") else {}
@@ -248,6 +250,16 @@ def _trained(
     if loaded.card.noise is not None:
         loaded = replace(loaded, state={**loaded.state, "noise_range": list(loaded.card.noise)})
     return loaded, cube, {**decided, **settings}, notes
+
+
+def _of_any_bands(loaded: Any) -> Any:
+    """Weights whose method reaches their bands by itself: it is told them, and the scene may have others."""
+    from dataclasses import replace
+
+    if loaded.card.wavelengths == "any":
+        return loaded
+    state = {**loaded.state, "wavelengths": [float(w) for w in loaded.card.wavelengths]}
+    return replace(loaded, state=state, card=loaded.card.model_copy(update={"wavelengths": "any"}))
 
 
 def strip_of(cube: xr.DataArray) -> Iterator[slice]:

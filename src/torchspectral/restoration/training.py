@@ -13,7 +13,7 @@ universal hyperspectral image restoration", arXiv 2503.09131 (2025).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from torchspectral.errors import BadInput, BadSettings, BandMismatch, MissingMet
 from torchspectral.geo.lazy import missing_value
 from torchspectral.learn.recipe import Batch, Recipe, Scene, TrainingSettings, common_bands
 from torchspectral.restoration.degraded import DegradedCube, value_range
+from torchspectral.restoration.mp_hsir.tasks import NATURAL
 from torchspectral.restoration.protocol import read_recipe
 from torchspectral.settings import setting
 from torchspectral.synth import Recipe as Degradation
@@ -46,10 +47,6 @@ MAN_GAUSSIAN: Rates = (
     (0, 1e-3), (1, 5e-4), (20, 1e-4), (30, 5e-4), (45, 1e-4), (55, 5e-5), (60, 1e-5), (65, 5e-6), (75, 1e-6), (80, 1e-6),
 )  # fmt: skip
 MAN_COMPLEX: Rates = ((0, 5e-4), (5, 5e-5), (10, 1e-5), (15, 5e-6), (20, 1e-6), (30, 1e-6))
-
-NATURAL_TASKS = ("gaussian", "complex", "blur", "sr", "inpaint", "bands")
-REMOTE_TASKS = ("gaussian", "complex", "blur", "sr", "inpaint", "haze", "bands")
-"""Tasks of MP-HSIR in the order of their numbers."""
 
 
 class RestorationTraining(TrainingSettings):
@@ -131,8 +128,8 @@ class RestorationRecipe(Recipe):
         ------
         BandMismatch, BadInput, MissingMetadata
         """
-        self.wavelength, self.index = common_bands(scenes)
         cubes = [scene["cube"] if isinstance(scene, xr.Dataset) else scene for scene in scenes]
+        self.choose_bands(cubes)
         quantities = {str(cube.attrs.get("quantity", "dn")) for cube in cubes}
         if len(quantities) > 1:
             raise BandMismatch(f"got scenes of {' and '.join(sorted(quantities))}, expected one quantity in all")
@@ -149,16 +146,24 @@ class RestorationRecipe(Recipe):
         for cube in cubes:
             nodata = None if cube.dtype.kind == "f" else missing_value(cube)
             plain = DegradedCube(cube.variable, (), gain=1.0, offset=0.0, nodata=nodata, seed=0, working=True)
-            low, high = value_range(plain, self.index)
+            low, high = value_range(plain, self.bands_of(cube))
             low = low if self.rule == "range" else min(0.0, low)
             if not high > low:
                 raise BadInput(f"{_name(cube)} has no values to scale by (from {low:g} to {high:g})")
             known = self.ranges.get(_key(cube))
             self.ranges[_key(cube)] = (low, high) if known is None else (min(low, known[0]), max(high, known[1]))
 
+    def choose_bands(self, cubes: Sequence[xr.DataArray]) -> None:
+        """Bands that the network sees: those that are good in every scene."""
+        self.wavelength, self.index = common_bands(cubes)
+
+    def bands_of(self, cube: xr.DataArray) -> np.ndarray:
+        """Positions of the bands of a scene that are read."""
+        return self.index
+
     def model_arguments(self) -> dict[str, Any]:
         """Bands, where the network has a fixed number of them."""
-        return {"bands": len(self.index)} if self.fixed_bands else {}
+        return {"bands": len(self.wavelength)} if self.fixed_bands else {}
 
     def build(self) -> torch.nn.Module:
         """The network with fresh weights, or those of `start`."""
@@ -172,7 +177,7 @@ class RestorationRecipe(Recipe):
     def pairs(self, scene: Scene) -> dict[str, np.ndarray]:
         """Clean values in the working scale."""
         cube = scene["cube"] if isinstance(scene, xr.Dataset) else scene
-        values = np.asarray(cube.isel(band=self.index).values)
+        values = np.asarray(cube.isel(band=self.bands_of(cube)).values)
         clean = values.astype(np.float32)
         nodata = None if values.dtype.kind == "f" else missing_value(cube)
         if nodata is not None:
@@ -270,11 +275,16 @@ class RestorationRecipe(Recipe):
             turn = torch.rand(len(clean)) < 0.5
             clean = torch.where(turn.to(clean.device)[:, None, None, None], clean.flip(1), clean)
         noisy, tasks, facts = self.degraded(clean, self.step * self.settings.batch, None, self.step)
+        noisy, clean = self.turned(noisy, clean)
         loss = self.compared(self.restored(model, noisy, tasks, facts), clean)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             # A layer that this step did not use still takes part in the exchange of gradients.
             loss = loss + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
         return loss
+
+    def turned(self, noisy: torch.Tensor, clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Damaged and clean patches as the network is to see them in training."""
+        return noisy, clean
 
     def validate(self, model: torch.nn.Module, batch: Batch) -> dict[str, float]:
         """Loss, MPSNR [dB] and spectral angle [deg] of the output, and MPSNR of the input to beat; fixed noise."""
@@ -363,66 +373,6 @@ class MANRecipe(RestorationRecipe):
     complex: ClassVar[Rates] = MAN_COMPLEX
 
 
-class MPHSIRTraining(RestorationTraining):
-    """Settings of the training of MP-HSIR (natural scenes: 100 epochs)."""
-
-    batch: int = setting(32, "patches in a step, over all devices", ge=1)
-    learning_rate: float = setting(2e-4, "learning rate; 1e-4 for remote sensing", gt=0)
-    weight_decay: float = setting(0.01, "weight decay of AdamW", ge=0)
-    noise: str = setting("all", "tasks, with commas, such as gaussian,blur; all: those that the network knows")
-    stages: bool = setting(False, "gaussian:blind begins with sigma 50 alone")
-    reversal: bool = setting(False, "augment by turning the order of the bands round, with probability 1/2")
-    clamp: bool = setting(True, "the output is clamped to 0..1 before the loss")
-    distance: Literal["mse", "l1"] = setting("l1", "loss: mean squared error, or mean absolute difference")
-
-
-class MPHSIRRecipe(RestorationRecipe):
-    """MP-HSIR: one network for all tasks, each sample with one of them; learned prompts only."""
-
-    Settings: ClassVar[type[TrainingSettings]] = MPHSIRTraining
-    fixed_bands: ClassVar[bool] = True
-    tasks: ClassVar[tuple[str, ...]] = REMOTE_TASKS
-
-    def asked(self, noise: str) -> list[str]:
-        """Names of the tasks, each with its own ranges.
-
-        Raises
-        ------
-        UnknownName
-            The network does not know the task.
-        """
-        names = self.tasks if noise == "all" else [name.strip() for name in noise.split(",")]
-        for name in names:
-            if name.split(":")[0] not in self.tasks:
-                raise UnknownName(f"no task {name!r} of this network: {closest(name, self.tasks)}")
-        prefix = "mp-hsir-remote" if "haze" in self.tasks else "mp-hsir"
-        return [f"{prefix}:{name}" for name in names]
-
-    def model_arguments(self) -> dict[str, Any]:
-        """Bands and tasks."""
-        return {"bands": len(self.index), "tasks": len(self.tasks)}
-
-    def optimiser(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
-        """AdamW."""
-        return torch.optim.AdamW(parameters, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
-
-    def paper_rate(self, done: float) -> float:
-        """Linear warm-up over a tenth of the steps, then a cosine down to 1e-6."""
-        least = min(1e-6 / self.settings.learning_rate, 1.0)
-        if done < 0.1:
-            return (done + 1 / self.settings.steps) / (0.1 + 1 / self.settings.steps)
-        return least + (1 - least) * (1 + math.cos(math.pi * (done - 0.1) / 0.9)) / 2
-
-    def restored(
-        self, model: torch.nn.Module, noisy: torch.Tensor, tasks: list[int], facts: list[dict[str, Any]]
-    ) -> torch.Tensor:
-        """The network's output, told the task of each sample."""
-        numbers = [self.tasks.index(name.split(":")[1]) for name in self.names]
-        told = torch.tensor([numbers[task] for task in tasks], device=noisy.device)
-        out: torch.Tensor = model(noisy, told)
-        return out
-
-
 def _key(cube: xr.DataArray) -> tuple[str, ...]:
     """Files of a scene; cubes in memory without any are scaled together."""
     opened = cube.encoding.get("source") or cube.variable.encoding.get("source")
@@ -435,6 +385,7 @@ def _name(cube: xr.DataArray) -> str:
 
 def _families() -> dict[str, type[RestorationRecipe]]:
     """Recipe of every network of the room that is trained so."""
+    from torchspectral.restoration.mp_hsir.training import MPHSIRRecipe
     from torchspectral.weights.networks import models
 
     found: dict[str, type[RestorationRecipe]] = {}
@@ -464,7 +415,7 @@ def recipe(method: str, settings: Mapping[str, Any] | None = None) -> Recipe:
     if base is None:
         raise UnknownName(f"no training for method {method!r} in restoration: {closest(method, tuple(known))}")
     more: dict[str, Any] = {"method": method, "model": method}
-    if base is MPHSIRRecipe:
-        more["tasks"] = NATURAL_TASKS if method == "mp-hsir-natural" else REMOTE_TASKS
+    if method == "mp-hsir-natural":
+        more["tasks"] = NATURAL
     named: type[RestorationRecipe] = type(base.__name__, (base,), more)
     return named(named.Settings.make(dict(settings or {})))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -47,9 +47,9 @@ class MPHSIRSettings(Settings):
     resample: Literal["auto", "never"] = setting(
         "auto", "interpolate to the network's bands by wavelength and map the change back where bands differ"
     )
-    first_band: float = setting(0.0, "first wavelength of the network's evenly spaced bands; 0: the paper's", unit="nm",
+    first_band: float = setting(0.0, "first wavelength of the network's evenly spaced bands; 0: as on the weights' card, else the paper's", unit="nm",
                                 ge=0)  # fmt: skip
-    last_band: float = setting(0.0, "last wavelength of them; 0: the paper's", unit="nm", ge=0)
+    last_band: float = setting(0.0, "last wavelength of them; 0: the same", unit="nm", ge=0)
     keep_observed: bool = setting(
         False, "inpaint and bands: values that were there come back as they were; the paper's network changes them"
     )
@@ -66,7 +66,8 @@ class MPHSIR(Method):
 
     State
     -----
-    Weights of `MPHSIRNetwork`, in the authors' names; ``text_features`` where the weights keep them.
+    Weights of `MPHSIRNetwork`, in the authors' names; ``text_features`` where the weights keep them; ``wavelengths`` of
+    the network's bands [nm] where their card has them.
 
     References
     ----------
@@ -79,6 +80,7 @@ class MPHSIR(Method):
     scope = Scope.TILE
     multiple = MULTIPLE
     bands = BandRule()
+    bridges_bands: ClassVar[bool] = True
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
@@ -110,7 +112,7 @@ class MPHSIR(Method):
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Restore a tile, (n, band, y, x)."""
         cube, network = tile["cube"], Loaded(self, unwrapped(state), tile["cube"])
-        bridge = self.bridge(network.bands, network.known_tasks, tile.info.wavelength)
+        bridge = self.bridge(network.bands, network.known_tasks, tile.info.wavelength, state.get("wavelengths"))
         missing = None
         if self.holes:
             missing = ~torch.isfinite(cube) | (cube == 0)
@@ -136,15 +138,19 @@ class MPHSIR(Method):
         own = torch.einsum("bm,nmyx->nbyx", back, out)
         return torch.where(missing & touched[:, None, None], own, changed)
 
-    def bridge(self, bands: int, tasks: int, wavelength: np.ndarray) -> Bridge | None:
-        """How the scene's bands meet the network's; None where they are the same.
+    def bridge(
+        self, bands: int, tasks: int, wavelength: np.ndarray, known: Sequence[float] | None = None
+    ) -> Bridge | None:
+        """How the scene's bands meet the network's, `known` or the paper's; None where they are the same.
 
         Raises
         ------
         BandMismatch, MissingMetadata
         """
         s = self.settings
-        grid = np.linspace(s.first_band, s.last_band, bands) if s.last_band else model_grid(bands, tasks)
+        grid = model_grid(bands, tasks) if known is None else np.asarray(known, dtype=np.float64)
+        if s.last_band:
+            grid = np.linspace(s.first_band, s.last_band, bands)
         scene = np.asarray(wavelength, dtype=np.float64)
         if grid is None or s.resample == "never" or (scene.size == bands and not np.isfinite(scene).all()):
             if scene.size != bands:
@@ -217,7 +223,8 @@ class MPHSIR(Method):
             warnings.append(f"the paper's networks were not trained on this task: {names} (motion: after fine-tuning)")
         if (
             self.info is not None
-            and (bridge := self.bridge(bands, arguments["tasks"], self.info.wavelength)) is not None
+            and (bridge := self.bridge(bands, arguments["tasks"], self.info.wavelength, state.get("wavelengths")))
+            is not None
         ):
             kept = int((~bridge.touched).sum())
             found["bands"] = {"network": bands, "scene": bridge.touched.size, "untouched": kept}
