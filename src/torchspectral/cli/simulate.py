@@ -181,3 +181,37 @@ def interferogram(
     )
     remember_inputs(result, {"cube": scene, "device": device}, {"open": opening} if opening else {})
     print_result(result, as_json)
+
+
+@app.command()
+def patches(
+    output: Out,
+    *,
+    count: Annotated[int, typer.Option("-n", "--count", help="Patches, second dates included.", min=2)] = 500,
+    sensor: Annotated[
+        str, typer.Option("--sensor", help="Sensor of the catalogue; see the tables of sensors.")
+    ] = "enmap",
+    settings: Settings = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Patch set with land cover: GeoTIFFs in SpectralEarth's folders, seasons, masks, classes, splits, nodata.
+
+    Example: torchspectral simulate patches -n 500 --sensor enmap --set size=64 -o patches/
+    """
+    from torchspectral.cli.show import print_result, progress_bar
+    from torchspectral.learn.patch_sets import simulate_patches
+    from torchspectral.settings import parse_pairs
+
+    with progress_bar("simulate") as progress:
+        result = simulate_patches(
+            output,
+            count,
+            sensor=sensor,
+            seed=seed,
+            settings=parse_pairs(settings or []),
+            overwrite=overwrite,
+            progress=progress,
+        )
+    print_result(result, as_json)

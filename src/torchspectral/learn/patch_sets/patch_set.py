@@ -12,7 +12,7 @@ import xarray as xr
 from xarray.core import indexing
 
 from torchspectral.cube import make_cube
-from torchspectral.errors import BadSettings, BandMismatch, BrokenProduct, UnknownName, closest
+from torchspectral.errors import BadInput, BadSettings, BandMismatch, BrokenProduct, UnknownName, closest
 from torchspectral.geo.grids import place
 from torchspectral.io.readers.base import StoredArray, decode_values
 from torchspectral.learn.patch_sets.entries import PARTS, TEST
@@ -82,7 +82,10 @@ class PatchSet:
 
     def __repr__(self) -> str:
         bands, height, width = self.shape
-        counts = ", ".join(f"{name} {self.count(name)}" for name in (TRAIN, HELD_OUT, TEST) if self.count(name))
+        try:
+            counts = ", ".join(f"{name} {self.count(name)}" for name in (TRAIN, HELD_OUT, TEST) if self.count(name))
+        except BadInput:
+            counts = f"{len(self)} patches of one place"
         what = f", {self.labels['kind']} labels of {len(self.labels['classes'])}" if self.labels["kind"] else ""
         return f"<PatchSet {self.path.name} ({self.layout.title}): {bands} x {height} x {width}, {counts}{what}>"
 
@@ -379,13 +382,19 @@ def _chosen(layout: Layout, index: Index, kinds: Sequence[int], sensor: str) -> 
         if len(fits) == 1:
             return fits[0]
     told = "; ".join(
-        f"{counts[k]} of {index.kinds[k]['bands']} bands ({index.kinds[k]['dtype']}), sensor={_name(found, k)}"
+        f"{counts[k]} of {index.kinds[k]['bands']} bands ({_stored(index.kinds[k])}), sensor={_name(found, k)}"
         for k in kinds
     )
     raise BandMismatch(
         f"{layout.root} holds patches of {'several kinds' if len(kinds) > 1 else 'one kind'}"
         f"{f', and {sensor!r} names none or several' if sensor else ''}: {told}; choose one with sensor="
     )
+
+
+def _stored(kind: dict[str, Any]) -> str:
+    """Type and nodata, as the look into a file noted them."""
+    words = str(kind["key"]).split("|")
+    return f"{kind['dtype']}, nodata {words[2]}" if len(words) > 3 and words[2] else str(kind["dtype"])
 
 
 def _name(found: dict[int, list[str]], kind: int) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,17 @@ def words_of(value: Any, where: str) -> list[str]:
         for mark in (";", "|"):
             text = text.replace(mark, "\n")
         return [word.strip() for word in text.split("\n") if word.strip()]
-    # An array that numpy printed has no commas between its words.
-    for form in (text, text.replace("' '", "', '").replace("'\n '", "', '").replace('" "', '", "')):
-        try:
-            found = ast.literal_eval(form)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(found, list) and all(isinstance(word, str) for word in found):
-            return found
-    raise BadInput(f"{where}: got labels {text[:60]!r}, expected a list of names")
+    # Lists as Python writes them, and arrays as numpy does, without commas.
+    inner = text.removeprefix("[").removesuffix("]")
+    quoted = [one or other for one, other in _QUOTED.findall(inner)]
+    rest = _QUOTED.sub(" ", inner).replace(",", " ").split()
+    if not text.endswith("]") or (quoted and rest) or any(not _WHOLE.fullmatch(word) for word in rest):
+        raise BadInput(f"{where}: got labels {text[:60]!r}, expected a list of names")
+    return quoted or rest
+
+
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+_WHOLE = re.compile(r"-?\d+")
 
 
 def column(row: Mapping[str, Any], *names: str) -> Any:
