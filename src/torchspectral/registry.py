@@ -117,6 +117,21 @@ def methods(room: str | None = None) -> list[Card]:
     return [card for card in cards().values() if room in (None, card.room)]
 
 
+def room_of(word: str) -> str:
+    """The room of a verb ("sharpen") or of its own name ("sharpening").
+
+    Raises
+    ------
+    UnknownName
+    """
+    if word in ROOMS:
+        return word
+    verbs = {card.verb: card.room for card in cards().values() if card.verb}
+    if word in verbs:
+        return verbs[word]
+    raise UnknownName(f"no task or room {word!r}: {closest(word, (*verbs, *ROOMS))}")
+
+
 def card(room: str, name: str) -> Card:
     """One card.
 

@@ -11,7 +11,8 @@ from torchspectral.cli.options import Json
 
 def methods(
     room: Annotated[
-        str | None, typer.Argument(help="Room, such as sharpening, or io for the readers.", show_default=False)
+        str | None,
+        typer.Argument(help="Room or its verb, such as sharpening, or io for the readers.", show_default=False),
     ] = None,
     method: Annotated[
         str | None, typer.Argument(help="Method for its settings, or reader for its options.", show_default=False)
@@ -36,6 +37,7 @@ def methods(
         else:
             table(rows)
         return
+    room = room and registry.room_of(room)
     if room is None or method is None:
         cards = registry.methods(room)
         if as_json:

@@ -11,14 +11,16 @@ from torchspectral.cli.options import Config, Json, Opening, Out, Overwrite, See
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="Verb to train for, such as sharpen.", show_default=False)],
+    task: Annotated[
+        str, typer.Argument(help="Verb to train for, such as sharpen, or pretrain.", show_default=False)
+    ],
     output: Out,
     data: Annotated[
         list[Path],
         typer.Option(
             "--data",
-            help="Scenes, folders of scenes or .txt lists; to restore also NAME:SPLIT:FOLDER of a known data set, or "
-            "generated; repeat for more.",
+            help="Scenes, folders of scenes, .txt lists, or patch sets; to restore also NAME:SPLIT:FOLDER of a known data "
+            "set, or generated; repeat for more.",
         ),
     ],
     method: Annotated[
@@ -53,7 +55,9 @@ def train(
     devices: Annotated[
         int, typer.Option("--devices", help="Processes with a device each; a batch is shared among them.", min=1)
     ] = 1,
-    precision: Annotated[str, typer.Option("--precision", help="Numbers to train with: float32 or bf16.")] = "float32",
+    precision: Annotated[
+        str, typer.Option("--precision", help="Numbers to train with: float32, bf16, or fp16 on an accelerator.")
+    ] = "float32",
     store: Annotated[
         Path | None,
         typer.Option(
@@ -74,6 +78,8 @@ def train(
     """Train a network; the run folder holds weights, curves and metrics, and can be resumed.
 
     Example: torchspectral train sharpen --method hyperpnn --data scenes/ -o runs/hyperpnn
+
+    Example: torchspectral train pretrain --method spectralearth-dino --data patches/ --set backbone=spec-vit-s -o runs/dino
 
     Example: torchspectral train classify --backbone spec-vit-s --weights FILE --data scene.tif --labels fields.gpkg -o runs/crops
     """

@@ -338,7 +338,7 @@ class Recipe(ABC):
         """Figures of all held-out ground, from their means over its areas; counts of `evaluate` say more."""
         return means
 
-    def illustrate(self, folder: Path) -> None:
+    def illustrate(self, folder: Path) -> None:  # noqa: B027
         """Write tables and pictures of the evaluation into a finished run's folder."""
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from torchspectral.errors import BadSettings, Interrupted, JournalMismatch, UnknownName, closest
+from torchspectral.errors import BadSettings, Interrupted, JournalMismatch, UnknownName
 from torchspectral.learn.patches import PatchStore, areas_of, build_store
 from torchspectral.learn.recipe import Recipe
 from torchspectral.learn.runs import BEST, LAST, Run
 from torchspectral.learn.scenes import OpenedScene, open_scenes, read_block
 from torchspectral.learn.splits import HELD_OUT, TRAIN
 from torchspectral.log import Progress, Step, no_progress
-from torchspectral.registry import ROOMS, load_target, methods
+from torchspectral.registry import load_target, room_of
 from torchspectral.result import Report, Result
 
 PRECISIONS = {
@@ -26,21 +26,6 @@ PRECISIONS = {
 }  # fmt: skip
 LARGEST_EVALUATION = 256 << 20
 """Bytes of the largest held-out area that is evaluated in one piece."""
-
-
-def room_of(task: str) -> str:
-    """The room of a verb ("sharpen") or of its own name ("sharpening").
-
-    Raises
-    ------
-    UnknownName
-    """
-    if task in ROOMS:
-        return task
-    verbs = {card.verb: card.room for card in methods() if card.verb}
-    if task in verbs:
-        return verbs[task]
-    raise UnknownName(f"no task {task!r} to train for: {closest(task, (*verbs, *ROOMS))}")
 
 
 def find_recipe(task: str, method: str, settings: Mapping[str, Any] | None = None) -> Recipe:

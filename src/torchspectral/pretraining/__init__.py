@@ -10,6 +10,8 @@ _PUBLIC = {
     "PretrainingRecipe": "base",
     "PretrainingTraining": "base",
     "DINORecipe": "spectralearth.dino",
+    "MAERecipe": "spectralearth.mae",
+    "MoCoRecipe": "spectralearth.moco",
     "HyperMAERecipe": "hyper_mae.recipe",
     "HyperMAEv1Recipe": "hyper_mae.recipe",
     "INTLMRecipe": "intl",

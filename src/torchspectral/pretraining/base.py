@@ -340,13 +340,17 @@ class PretrainingRecipe(Recipe):
     def build(self) -> torch.nn.Module:
         """The whole network, its encoder fresh or from `start`."""
         backbone = self.backbone()
+        self.begin_from(backbone)
+        if self.settings.checkpointing:
+            backbone.set_grad_checkpointing()
+        return self.network(backbone)
+
+    def begin_from(self, backbone: Backbone) -> None:
+        """Load the weights of the setting `start` into the encoder, where it names any."""
         if self.settings.start:
             from torchspectral.weights import load
 
             load(self.settings.start, model=backbone)
-        if self.settings.checkpointing:
-            backbone.set_grad_checkpointing()
-        return self.network(backbone)
 
     def exported(self, network: torch.nn.Module) -> torch.nn.Module:
         """A plain encoder with the weights of the trained one."""

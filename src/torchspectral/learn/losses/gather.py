@@ -29,6 +29,17 @@ def alone() -> Iterator[None]:
         _ALONE[0] = before
 
 
+@torch.no_grad()
+def mean_over_processes(x: torch.Tensor) -> torch.Tensor:
+    """Mean of a tensor over all processes, without gradient; x itself for one process."""
+    world = world_size()
+    if world == 1:
+        return x
+    summed = x.double()
+    dist.all_reduce(summed)
+    return summed / world
+
+
 def gather_batch(x: torch.Tensor) -> torch.Tensor:
     """Rows of all processes in the order of their ranks, shape (world n, d); x itself for one process.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from torchspectral.errors import BadInput
+from torchspectral.learn.losses.gather import mean_over_processes
 
 EPSILON = 1e-6
 
@@ -21,7 +22,7 @@ def masked_error(
     normalised: bool = True,
     valid: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean squared error over masked patches.
+    """Mean squared error over masked patches; the mean over processes is that over all of their values.
 
     Parameters
     ----------
@@ -55,4 +56,4 @@ def masked_error(
         variance = centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)
         target = centred / (variance + EPSILON).sqrt()
     wrong = torch.where(valid, predicted - target, 0).square()
-    return wrong.sum() / valid.sum().clamp(min=1)
+    return wrong.sum() / mean_over_processes(valid.sum()).clamp(min=1).to(wrong.dtype)
