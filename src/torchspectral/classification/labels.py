@@ -179,13 +179,17 @@ def _classes(found: list[xr.DataArray], tables: list[dict[int, int]], values: li
         for number, name in _names(labels).items():
             names.setdefault(table.get(number, number), name)
         for number, colour in enumerate(labels.attrs.get("class_colors") or []):
-            colors.setdefault(table.get(number, number), tuple(int(c) for c in colour[:3]))  # type: ignore[arg-type]
+            colors.setdefault(table.get(number, number), _rgb(colour))
     spread = class_colours(numbers[-1] + 1)
     return Classes(
         tuple(numbers),
         _unique([names.get(n, f"class {n}") for n in numbers]),
-        tuple(colors.get(n, tuple(spread[n])) for n in numbers),  # type: ignore[misc]
+        tuple(colors.get(n, _rgb(spread[n])) for n in numbers),
     )
+
+
+def _rgb(colour: Sequence[int]) -> tuple[int, int, int]:
+    return int(colour[0]), int(colour[1]), int(colour[2])
 
 
 def _unique(names: list[str]) -> tuple[str, ...]:

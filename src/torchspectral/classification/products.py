@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,7 @@ def row_hectares(raster: xr.DataArray) -> np.ndarray:
     geod = Geod(ellps="WGS84")
     edges = t.f + t.e * np.arange(rows + 1)
     west, east = t.c, t.c + t.a
-    found = [
-        abs(geod.polygon_area_perimeter([west, east, east, west], [a, a, b, b])[0])
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    found = [abs(geod.polygon_area_perimeter([west, east, east, west], [a, a, b, b])[0]) for a, b in pairwise(edges)]
     return np.asarray(found) / 1e4
 
 

@@ -136,34 +136,51 @@ class BackboneRecipe(Recipe):
 
     def _fitted(self, scene: OpenedScene) -> OpenedScene:
         """A scene whose bands the backbone takes."""
-        known = declared(self.backbone, self._arguments(scene.cube))
-        cube = scene.cube
-        good = np.flatnonzero(cube["good"].values) if "good" in cube.coords else np.arange(cube.sizes["band"])
-        cube = cube.isel(band=good)
-        card = self.start.card if self.start is not None and self.start.card.wavelengths != "any" else None
-        if card is None and known.bands.wavelengths is not None:
-            card = WeightsCard(
-                name=self.backbone, wavelengths=list(known.bands.wavelengths), fwhm=_list(known.bands.fwhm)
-            )
-        if card is not None:
-            card = card.model_copy(update={"quantity": "any", "values": None, "constructor": {}})
-            problem = band_problem(card, cube) if np.isfinite(cube["wavelength"].values).all() else "no wavelengths"
-            if problem and (s_resample := self.settings.resample):
-                cube, notes = check_fit(card, cube, resample=s_resample)
-                self.notes += notes
-            elif problem and known.bands.fixed and known.bands.wavelengths is not None:
-                check_fit(card, cube)
-                raise BandMismatch(problem)
-            elif problem and self.start is not None:
-                self.notes.append(f"{problem}: the backbone takes the scene's own bands")
-        known.bands.check(cube.sizes["band"], _known(cube["wavelength"].values))
-        if cube.sizes["band"] == scene.cube.sizes["band"] and cube is scene.cube:
+        whole = scene.cube
+        good = np.flatnonzero(whole["good"].values) if "good" in whole.coords else np.arange(whole.sizes["band"])
+        cube, card = self._to_bands(whole.isel(band=good))
+        if card is None and good.size == whole.sizes["band"]:
             return scene
         if not isinstance(scene.scene, xr.Dataset):
             return replace(scene, scene=cube)
-        rest = {n: a.drop_vars("band", errors="ignore") for n, a in scene.scene.items() if n not in ("cube", "later")}
-        plain = {n: (("y", "x"), a.squeeze().data, a.attrs) for n, a in rest.items()}
-        return replace(scene, scene=xr.Dataset({"cube": cube, **plain}, attrs=scene.scene.attrs))
+        rest: dict[str, Any] = {
+            str(n): (("y", "x"), a.squeeze().data, a.attrs)
+            for n, a in scene.scene.items()
+            if n not in ("cube", "later")
+        }
+        if "later" in scene.scene:
+            later = whole.copy(data=scene.scene["later"].variable._data).isel(band=good)
+            later = later if card is None else check_fit(card, later, resample=True)[0]
+            rest["later"] = (("band", "y", "x"), later.variable._data, later.attrs)
+        return replace(scene, scene=xr.Dataset({"cube": cube, **rest}, attrs=scene.scene.attrs))
+
+    def _to_bands(self, cube: xr.DataArray) -> tuple[xr.DataArray, WeightsCard | None]:
+        """A cube as the backbone takes it, and the card whose bands it was resampled to, if it was.
+
+        Raises
+        ------
+        BandMismatch, MissingMetadata
+        """
+        known = declared(self.backbone, self._arguments(cube))
+        card = self.start.card if self.start is not None and self.start.card.wavelengths != "any" else None
+        if card is None and known.bands.wavelengths is not None:
+            fwhm = None if known.bands.fwhm is None else list(known.bands.fwhm)
+            card = WeightsCard(name=self.backbone, wavelengths=list(known.bands.wavelengths), fwhm=fwhm)
+        used = None
+        if card is not None:
+            card = card.model_copy(update={"quantity": "any", "values": None, "constructor": {}})
+            placed = bool(np.isfinite(cube["wavelength"].values).all())
+            problem = band_problem(card, cube) if placed else "the scene has no wavelengths"
+            if problem and self.settings.resample:
+                cube, notes = check_fit(card, cube, resample=True)
+                self.notes += notes
+                used = card
+            elif problem and known.bands.fixed and known.bands.wavelengths is not None:
+                check_fit(card, cube)
+            elif problem and self.start is not None:
+                self.notes.append(f"{problem}: the backbone takes the scene's own bands")
+        known.bands.check(cube.sizes["band"], _known(cube["wavelength"].values))
+        return cube, used
 
     def _arguments(self, cube: xr.DataArray) -> dict[str, Any]:
         metres = None
@@ -194,7 +211,21 @@ class BackboneRecipe(Recipe):
         ]
         self._choose_sizes([(cube.sizes["y"], cube.sizes["x"]) for cube in cubes])
         self.arguments = self._arguments(first)
+        self._check_tuning()
         self._check_labels(cubes)
+
+    def _check_tuning(self) -> None:
+        """Refuse what this backbone cannot do before anything is cut; a network without weights tells."""
+        tuning = self.settings.tuning
+        with torch.device("meta"):
+            BackboneClassifier(**self.model_arguments())
+        known = declared(self.backbone, self.arguments)
+        if tuning == "adapter" and not any("spectral_adapter" in name for name, _ in known.named_parameters()):
+            raise BadSettings(f"{self.backbone} has no spectral adapter: choose tuning=lora, frozen or full")
+        if tuning == "lora" and not any(isinstance(m, torch.nn.Linear) for m in known.modules()):
+            raise BadSettings(
+                f"{self.backbone} has no linear layers for low-rank updates: choose tuning=frozen or full"
+            )
 
     def _choose_sizes(self, shapes: list[tuple[int, int]]) -> None:
         """The side of patches and blocks, where the user left them open."""
@@ -314,8 +345,6 @@ class BackboneRecipe(Recipe):
         network.frozen = s.tuning in ("linear", "knn", "frozen", "lora", "adapter") and not s.unfrozen
         for name, parameter in network.backbone.named_parameters():
             parameter.requires_grad_(self._learns(network, name))
-        if s.tuning == "adapter" and not any(p.requires_grad for p in network.backbone.parameters()):
-            raise BadSettings(f"{self.backbone} has no spectral adapter: choose tuning=lora, frozen or full")
         return network
 
     def _learns(self, network: BackboneClassifier, name: str) -> bool:
@@ -352,7 +381,7 @@ class BackboneRecipe(Recipe):
         inside = [p for p in network.backbone.parameters() if p.requires_grad]
         known = {id(p) for p in inside}
         head = [p for p in network.parameters() if p.requires_grad and id(p) not in known]
-        groups = [{"params": head, "lr": s.learning_rate}] if head else []
+        groups: list[Any] = [{"params": head, "lr": s.learning_rate}] if head else []
         if inside:
             groups.append({"params": inside, "lr": s.learning_rate * s.backbone_rate})
         return torch.optim.AdamW(groups or [self._nothing], lr=s.learning_rate, weight_decay=s.weight_decay)
@@ -515,10 +544,6 @@ def truth_of(batch: Batch, task: str, classes: int) -> torch.Tensor:
 def _known(wavelength: Any) -> list[float] | None:
     values = np.asarray(wavelength, dtype=np.float64)
     return [float(w) for w in values] if values.size and np.isfinite(values).all() else None
-
-
-def _list(values: Any) -> list[float] | None:
-    return None if values is None else [float(v) for v in values]
 
 
 def recipe(method: str, settings: Mapping[str, Any] | None = None) -> Recipe:

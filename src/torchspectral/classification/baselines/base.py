@@ -23,6 +23,8 @@ from torchspectral.weights.card import WeightsCard, slug
 
 CHUNK = 8192
 """Pixels that are classified at once."""
+WIDEST = 1 << 24
+"""Columns of a scene, at most."""
 SIDE = 32
 """Pixels a side of the groups that stay together in cross-validation: neighbours are alike."""
 
@@ -140,7 +142,10 @@ class Baseline(Method):
                 f"{self.name} learns from labels: give labels= (--labels FILE), or weights of an earlier fit"
             )
         parts = source.reduce(_labelled, lambda a, b: a + b)
-        spectra, labels, groups = (np.concatenate([p[i] for p in parts]) for i in range(3))
+        spectra, labels, places = (np.concatenate([p[i] for p in parts]) for i in range(3))
+        order = np.argsort(places, kind="stable")  # the same samples in the same order, however the scene was cut
+        spectra, labels, places = spectra[order], labels[order], places[order]
+        groups = places // WIDEST // SIDE * WIDEST + places % WIDEST // SIDE
         made = self.learn_spectra(spectra, labels, groups, seed)
         names = list(source.info.names.get("labels", ()))
         found = [str(names[n]) if n < len(names) else f"class {n}" for n in made["class_numbers"]]
@@ -226,15 +231,15 @@ def drawn(y: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 
 def _labelled(tile: Tile) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Spectra, class numbers and groups of ground of a tile's labelled pixels."""
+    """Spectra, class numbers and places of a tile's labelled pixels."""
     pixels = tile.core_pixels("cube")
     labels = tile.core_pixels("labels")[0].to(torch.int64)
-    rows = torch.arange(tile.window.row, tile.window.row + tile.window.height, device=labels.device) // SIDE
-    cols = torch.arange(tile.window.col, tile.window.col + tile.window.width, device=labels.device) // SIDE
-    place = (rows[:, None] * (1 << 20) + cols[None, :])[None, None].expand(tile.valid.shape)
-    groups = tile.core_pixels(place)[0]
+    rows = torch.arange(tile.window.row, tile.window.row + tile.window.height, device=labels.device)
+    cols = torch.arange(tile.window.col, tile.window.col + tile.window.width, device=labels.device)
+    place = (rows[:, None] * WIDEST + cols[None, :])[None, None].expand(tile.valid.shape)
+    places = tile.core_pixels(place)[0]
     known = labels > 0
-    return [tuple(t.cpu().numpy() for t in (pixels[:, known].T, labels[known], groups[known]))]  # type: ignore[list-item]
+    return [tuple(t.cpu().numpy() for t in (pixels[:, known].T, labels[known], places[known]))]  # type: ignore[list-item]
 
 
 def grouped_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -65,7 +65,12 @@ def add_lora(
             f"no linear layer for LoRA in this backbone, expected some of {', '.join(kinds) or 'none'}: choose "
             "tuning=frozen, adapter or full"
         )
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=wanted)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # peft divides it
+        lora_dropout=dropout,
+        target_modules=wanted,
+    )
     inject_adapter_in_model(config, network.backbone)
     return wanted
 

@@ -124,7 +124,7 @@ class BackboneMethod(Method):
                 f"the weights are for {network.mean.numel()} bands and the scene has {cube.shape[1]}: resample the scene "
                 "(resample=True, --align), or train on this sensor"
             )
-        later = tile["later"] if "later" in tile else None
+        later = tile.data.get("later")
         if network.task == "change" and later is None:
             raise BadInput("these weights tell change between two dates: give the later scene (later=, --later)")
         rows, cols = cube.shape[-2:]

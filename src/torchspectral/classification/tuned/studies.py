@@ -54,7 +54,8 @@ class Studies:
         network.mean.copy_(self.mean)
         network.std.copy_(self.std)
         if self.bank is not None:
-            network.head.fill(*self.bank)
+            head: Any = network.head
+            head.fill(*self.bank)
 
 
 def study_patches(recipe: Any, store: Any) -> Studies:
@@ -146,13 +147,13 @@ def _told(recipe: Any, counts: dict[str, np.ndarray]) -> list[str]:
 
 def _statistics(recipe: Any, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     card = recipe.start.card if recipe.start is not None else None
-    own = card is not None and card.mean is not None and card.std is not None and len(card.mean) == len(mean)
+    own = card is not None and None not in (card.mean, card.std) and len(card.mean or ()) == len(mean)
     wanted = recipe.settings.statistics
     if wanted == "weights" and not own:
         raise BadSettings("got statistics=weights, but their card has no mean and std of these bands: choose train")
-    if own and wanted != "train":
+    if card is not None and own and wanted != "train":
         gain, offset = (np.asarray(v, dtype=float) for v in (card.scale.gain, card.scale.offset))
-        return np.asarray(card.mean) * gain + offset, np.asarray(card.std) * gain, "standardised as the weights were"
+        return np.array(card.mean) * gain + offset, np.array(card.std) * gain, "standardised as the weights were"
     # A constant band stays constant instead of becoming infinite.
     return mean, np.where(std > 0, std, 1.0), "standardised by the training patches"
 

@@ -93,6 +93,7 @@ def labels_of_vectors(
         raise GridMismatch(f"{file.name} holds shapes on the ground and the cube has no georeference to draw them on")
     if table.crs is None:
         raise MissingMetadata(f"{file.name} has no CRS: set one, for example with GDAL's ogr2ogr -a_srs EPSG:32633")
+    own = table.crs
     target = "EPSG:4326" if grid.kind == "swath" or grid.crs is None else grid.crs.to_wkt()
     try:
         table = table.to_crs(target)
@@ -114,7 +115,8 @@ def labels_of_vectors(
     values, mixed = (_on_swath if grid.kind == "swath" else _on_grid)(shapes, like, all_touched)
     if not values.any() and not mixed:
         raise GridMismatch(f"no polygon of {file.name} covers a pixel of the cube: is it of another scene?")
-    notes = [f"{len(shapes)} polygons of {file.name} by {column}, {int((values > 0).sum())} pixels labelled"]
+    moved = "" if own == table.crs else f" (brought from {own.to_string()[:40]})"
+    notes = [f"{len(shapes)} polygons of {file.name}{moved} by {column}, {int((values > 0).sum())} pixels labelled"]
     return finished(values, like, classes, file, notes, mixed)
 
 

@@ -158,7 +158,8 @@ class LinearMapHead(nn.Module):
         self.norm = nn.BatchNorm2d(sum(features), affine=False, eps=1e-6)
         self.linear = nn.Conv2d(sum(features), classes, 1)
         nn.init.normal_(self.linear.weight, std=0.01)
-        nn.init.zeros_(self.linear.bias)
+        if self.linear.bias is not None:
+            nn.init.zeros_(self.linear.bias)
 
     def forward(self, maps: Sequence[torch.Tensor], size: tuple[int, int] | None = None) -> torch.Tensor:
         """Logits (n, classes, rows, cols), resized bilinearly to `size` where it is given."""
