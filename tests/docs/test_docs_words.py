@@ -123,6 +123,10 @@ def settings_of(verb: str, values: dict[str, Any]) -> set[str]:
         from torchspectral.synth import MixtureSettings
 
         return set(MixtureSettings.model_fields)
+    if verb == "simulate patches":
+        from torchspectral.synth.patch_sets import PatchSettings
+
+        return set(PatchSettings.model_fields)
     if verb == "simulate unmixing-set":
         from torchspectral.unmixing.protocol import UnmixingSetSettings
 
