@@ -6,7 +6,17 @@ from typing import Any
 
 from torchspectral.lazy import lookup
 
-_PUBLIC = {"classify": "base", "SpectralAngleMapper": "spectral_angle"}
+_PUBLIC = {
+    "classify": "base",
+    "SpectralAngleMapper": "spectral_angle",
+    "BackboneMethod": "tuned.method",
+    "PCALDA": "baselines.pca_lda",
+    "SVM": "baselines.svm",
+    "RandomForest": "baselines.random_forest",
+    "areas": "products",
+    "cross_spectral": "protocol",
+    "spectral_configurations": "protocol",
+}
 
 __all__ = sorted(_PUBLIC)
 

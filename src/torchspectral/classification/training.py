@@ -12,10 +12,10 @@ import torch
 import xarray as xr
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from torchspectral.backbones.starting import arguments_of, declared, find_start, native_patch
 from torchspectral.classification.labels import IGNORED, Classes, with_labels
 from torchspectral.classification.tuned.evaluation import Tally, predict_image, probabilities
 from torchspectral.classification.tuned.network import DENSE, BackboneClassifier
-from torchspectral.classification.tuned.start import arguments_of, declared, find_start, native_patch
 from torchspectral.classification.tuned.studies import Studies, study_patches
 from torchspectral.engine.method import Window
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, UnknownName, closest

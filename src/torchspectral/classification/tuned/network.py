@@ -9,13 +9,12 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, pad
 
-from torchspectral.backbones.base import Backbone
-from torchspectral.errors import BadInput, BadSettings, UnknownName, closest
+from torchspectral.backbones.starting import encoder
+from torchspectral.errors import BadInput, BadSettings
 from torchspectral.learn.heads.dense import ConvHead, FCNHead
 from torchspectral.learn.heads.linear import LinearHead
 from torchspectral.learn.heads.neighbours import NeighbourHead
 from torchspectral.learn.heads.upernet import LinearMapHead, TokenPyramid, UPerNetHead
-from torchspectral.weights.networks import create_model, models
 
 Head = Literal["linear", "fcn", "conv", "upernet", "knn"]
 Task = Literal["pixels", "scenes", "multilabel", "change"]
@@ -224,29 +223,3 @@ class BackboneClassifier(nn.Module):
         if down or right:
             x, seen = (pad(t, (0, right, 0, down)) for t in (x, seen))
         return x, seen
-
-
-def encoder(name: str, arguments: Mapping[str, Any] | None = None) -> Backbone:
-    """A backbone by name, with fresh weights.
-
-    Raises
-    ------
-    UnknownName
-        There is no such network, or it is none that gives features.
-    BadSettings
-    """
-    if name not in models():
-        raise UnknownName(f"no backbone {name!r}: {closest(name, backbone_names())}")
-    made = create_model(name, **dict(arguments or {}))
-    if not isinstance(made, Backbone):
-        raise UnknownName(f"{name} is a network without features for heads: {closest(name, backbone_names())}")
-    return made
-
-
-def backbone_names() -> list[str]:
-    """Names of networks that are meant as backbones."""
-    return [
-        n
-        for n, card in models().items()
-        if ".backbones." in card.target and not any(w in n for w in ("-mae-", "classifier"))
-    ]
