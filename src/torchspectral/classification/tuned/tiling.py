@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
+from torchspectral.backbones.reach import convolution_reach
 from torchspectral.backbones.spectralearth.resnet import SpecResNet50
 
 LOCAL_HEADS = ("linear", "fcn", "knn")
@@ -35,7 +34,7 @@ def tiling_of(network: Any, overlap: int = -1) -> dict[str, Any]:
             "scope": "local",
             "tile": size,
             "overlap": 0,
-            "reach": resnet_reach(backbone) + more,
+            "reach": convolution_reach(backbone.resnet) + more,
             "multiple": stride,
         }
     if not dense:
@@ -43,13 +42,3 @@ def tiling_of(network: Any, overlap: int = -1) -> dict[str, Any]:
     shared = max(size // 4, min(16, size // 2)) if overlap < 0 else overlap
     shared = min(shared // stride * stride, size - stride) if size > stride else 0
     return {"scope": "tile", "tile": size, "overlap": shared, "reach": 0, "multiple": 1}
-
-
-def resnet_reach(backbone: SpecResNet50) -> int:
-    """Pixels that the last map looks to either side."""
-    reach, jump = 0, 1
-    for name, module in backbone.resnet.named_modules():
-        if isinstance(module, nn.Conv2d) and "downsample" not in name:
-            reach += (module.kernel_size[0] - 1) // 2 * int(module.dilation[0]) * jump
-            jump *= int(module.stride[0])
-    return reach
