@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from torchspectral.errors import BadInput
+from torchspectral.errors import BadInput, MissingDependency
 from torchspectral.learn.patch_sets.entries import Entry, Walk, join
 from torchspectral.learn.patch_sets.facts import IGNORED, Codes
 from torchspectral.learn.patch_sets.index import Index
@@ -41,8 +41,15 @@ class Tabled(Layout):
 
     @classmethod
     def recognise(cls, root: Path) -> bool:
-        """A table of metadata."""
-        return cls(root).table != ""
+        """A table of metadata with a column of images; tables of other things beside scenes are none."""
+        table = next((root / f"metadata{s}" for s in TABLES if (root / f"metadata{s}").is_file()), None)
+        if table is None:
+            return False
+        try:
+            first = next(iter(rows_of(table)), {})
+        except MissingDependency:
+            return True
+        return column(first, *IMAGE) is not None
 
     def entries(self, walk: Walk) -> Iterator[tuple[Entry, float]]:
         """Patches in the order of the table."""

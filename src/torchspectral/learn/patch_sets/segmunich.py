@@ -36,7 +36,9 @@ class SegMunich(Layout):
     @classmethod
     def recognise(cls, root: Path) -> bool:
         """A folder of images beside one of labels."""
-        return _folders(root)[1] != "" and not (root / "classes.csv").exists()
+        inner, images, _ = _folders(root)
+        some = next((root / inner / images).glob("*.tif*"), None) if images else None
+        return some is not None and not (root / "classes.csv").exists()
 
     def entries(self, walk: Walk) -> Iterator[tuple[Entry, float]]:
         """Images by name."""
