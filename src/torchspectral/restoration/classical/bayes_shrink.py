@@ -8,11 +8,8 @@ import torch
 
 from torchspectral.engine.method import AnySettings, Input, Method, Output, Scope, Size, Source, State, Tile
 from torchspectral.errors import BandMismatch
-from torchspectral.restoration.classical.wavelets import Bands, analyse, extend, synthesise
+from torchspectral.restoration.classical.tiled_wavelets import TiledWavelets, extended_pixels, finest_sample, soft
 from torchspectral.settings import Settings, setting
-
-SAMPLE = 128
-"""Rows and columns of finest coefficients, evenly over the scene, from which the noise is told."""
 
 
 class WaveletSettings(Settings):
@@ -48,54 +45,32 @@ class Wavelet(Method):
 
     def __init__(self, settings: AnySettings | None = None) -> None:
         super().__init__(settings)
-        self.multiple = 2**self.settings.levels
-        reach = 2 * (2 * self.settings.moments - 1) * (self.multiple - 1)
-        self.halo = -(-reach // self.multiple) * self.multiple
+        self.wavelets = TiledWavelets(self.settings.moments, self.settings.levels)
+        self.halo, self.multiple = self.wavelets.halo, self.wavelets.multiple
 
     def fit(self, source: Source, seed: int, state: State | None) -> State:
         """Noise and the power of each sub-band in one pass."""
         if state is not None and "thresholds" in state:
             return state
-        rows, cols = source.info.shape
-        stride = (max(1, rows // (2 * SAMPLE)), max(1, cols // (2 * SAMPLE)))
 
         def sums(tile: Tile) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-            _, details = self._analysed(tile["cube"][0])
-            power = tile["cube"].new_zeros(tile["cube"].shape[1], self.settings.levels, 3, dtype=torch.float64)
-            count = torch.zeros(self.settings.levels, dtype=torch.float64)
-            for level, three in enumerate(details):
-                cores = [self._core(tile, d, level + 1) for d in three]
-                count[level] = cores[0][0].numel()
-                power[:, level] = torch.stack([c.double().square().sum((1, 2)) for c in cores], 1)
-            finest = self._core(tile, details[0][2], 1)
-            top, left = (-(start // 2) % s for start, s in zip((tile.inner.row, tile.inner.col), stride, strict=True))
-            picked = finest[:, top :: stride[0], left :: stride[1]].abs().reshape(len(finest), -1).cpu()
-            return power.cpu(), count, [picked]
+            pyramid = self.wavelets.analyse(tile["cube"][0])
+            cores = [pyramid.core(tile, number).double() for number in range(1, len(pyramid.subbands))]
+            power = torch.stack([core.square().sum((1, 2)) for core in cores], 1)
+            count = torch.tensor([core[0].numel() for core in cores], dtype=torch.float64)
+            return power.cpu(), count, [finest_sample(tile, pyramid)]
 
         power, count, picked = source.reduce(sums, lambda a, b: (a[0] + b[0], a[1] + b[1], a[2] + b[2]))
         sizes = torch.cat(picked, 1)
         noise = sizes.double().median(1).values / 0.6745
         if self.settings.sigma is not None:
             noise = torch.full_like(noise, self.settings.sigma)
-        power = power / count.clamp_min(1)[None, :, None]
-        signal = (power - noise.square()[:, None, None]).clamp_min(0).sqrt()
+        power, variance = power / count.clamp_min(1), noise.square()[:, None]
+        signal = (power - variance).clamp_min(0).sqrt()
         largest = (power.sqrt() * 100).clamp_min(1e-30)
-        thresholds = torch.where(signal > 0, noise.square()[:, None, None] / signal.clamp_min(1e-30), largest)
-        return {"noise": noise, "thresholds": torch.minimum(thresholds, largest)}
-
-    def _analysed(self, images: torch.Tensor) -> tuple[torch.Tensor, Bands]:
-        return analyse(extend(images, self.halo, self.multiple), self.settings.moments, self.settings.levels)
-
-    def _core(self, tile: Tile, coefficients: torch.Tensor, level: int) -> torch.Tensor:
-        step = 2**level
-        cuts = []
-        for start, offset, size in (
-            (tile.inner.row, tile.window.row, tile.inner.height),
-            (tile.inner.col, tile.window.col, tile.inner.width),
-        ):
-            first = (start - offset + self.halo) // step
-            cuts.append(slice(first, first + max(1, -(-size // step))))
-        return coefficients[:, cuts[0], cuts[1]]
+        thresholds = torch.where(signal > 0, variance / signal.clamp_min(1e-30), largest)
+        shape = (len(noise), self.settings.levels, 3)
+        return {"noise": noise, "thresholds": torch.minimum(thresholds, largest).reshape(shape)}
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Shrink, (n, bands, y, x)."""
@@ -105,26 +80,16 @@ class Wavelet(Method):
             raise BandMismatch(
                 f"the thresholds are of {len(limits)} bands and the cube has {cube.shape[1]}: fit it here"
             )
-        coarse, details = self._analysed(cube)
-        shrunk: Bands = []
-        for level, three in enumerate(details):
-            limit = limits[:, level, :, None, None].unbind(1)
-            across, along, both = (soft(d, t) for d, t in zip(three, limit, strict=True))
-            shrunk.append((across, along, both))
-        out = synthesise(coarse, shrunk, self.settings.moments)
-        height, width = cube.shape[-2:]
-        return {"cube": out[..., self.halo : self.halo + height, self.halo : self.halo + width]}
+        pyramid = self.wavelets.analyse(cube)
+        levels = limits.flatten(1)[:, :, None, None].unbind(1)
+        details = [soft(d, limit) for d, limit in zip(pyramid.subbands[1:], levels, strict=True)]
+        return {"cube": self.wavelets.synthesise(pyramid.with_subbands([pyramid.subbands[0], *details]))}
 
     def memory(self, size: Size) -> dict[str, int]:
         """The mirrored bands, their coefficients and the answer."""
-        pixels = (size.rows + 3 * self.halo) * (size.cols + 3 * self.halo) * size.bands * 4
+        pixels = extended_pixels(self.wavelets, size.rows, size.cols) * size.bands * 4
         return {"fit": 5 * pixels, "apply": 6 * pixels}
 
     def figures(self, state: State) -> dict[str, Any]:
         """Median noise."""
         return {"median_noise": float(f"{float(state['noise'].median()):.6g}")}
-
-
-def soft(values: torch.Tensor, limit: torch.Tensor | float) -> torch.Tensor:
-    """Soft thresholding."""
-    return values.sign() * (values.abs() - limit).clamp_min(0)

@@ -10,8 +10,8 @@ import torch
 from torchspectral.engine.method import AnySettings, Input, Method, Output, SceneInfo, Scope, Size, Source, State, Tile
 from torchspectral.errors import BandMismatch
 from torchspectral.ops.block_matching import positions
-from torchspectral.restoration.classical.bayes_shrink import soft
 from torchspectral.restoration.classical.levels import noise_levels
+from torchspectral.restoration.classical.tiled_wavelets import soft
 from torchspectral.settings import Settings, setting
 
 CHUNK = 1 << 19

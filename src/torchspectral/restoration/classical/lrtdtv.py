@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from torchspectral.engine.method import Input, Method, Output, Scale, Scope, Size, Source, State, Tile
-from torchspectral.restoration.classical.bayes_shrink import soft
 from torchspectral.restoration.classical.levels import band_rank
+from torchspectral.restoration.classical.tiled_wavelets import soft
 from torchspectral.settings import Settings, setting
 
 

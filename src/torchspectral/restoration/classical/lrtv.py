@@ -11,9 +11,9 @@ from torchspectral.engine.method import Input, Method, Output, Scope, Size, Sour
 from torchspectral.errors import BandMismatch
 from torchspectral.ops.noise import hysime
 from torchspectral.ops.total_variation import tv_denoise
-from torchspectral.restoration.classical.bayes_shrink import soft
 from torchspectral.restoration.classical.levels import is_flat
 from torchspectral.restoration.classical.lrmr import band_range
+from torchspectral.restoration.classical.tiled_wavelets import soft
 from torchspectral.restoration.subspace import live_bands
 from torchspectral.settings import Settings, setting
 

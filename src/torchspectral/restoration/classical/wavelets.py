@@ -87,19 +87,6 @@ def synthesise(coarse: torch.Tensor, details: Bands, moments: int) -> torch.Tens
     return coarse
 
 
-def extend(images: torch.Tensor, margin: int, multiple: int) -> torch.Tensor:
-    """Mirror the edges: `margin` pixels on each side (a multiple itself), more below and on the right to divide."""
-    out = images
-    for axis in (-2, -1):
-        size = out.shape[axis]
-        total = margin + size + margin
-        total += -total % multiple
-        period = max(2 * size, 1)
-        index = (torch.arange(total, device=images.device) - margin) % period
-        out = out.index_select(axis, torch.where(index < size, index, period - 1 - index))
-    return out
-
-
 def sure_shrink(
     coefficients: torch.Tensor, levels: int = 15, most: float | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
