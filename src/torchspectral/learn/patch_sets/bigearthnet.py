@@ -1,8 +1,8 @@
 """BigEarthNet, both versions: a folder a patch, a file a band, 43 or 19 CORINE classes.
 
 Version 1: ``ROOT/<patch>/<patch>_B01.tif`` .. with ``<patch>_labels_metadata.json``; lists of the splits as CSV or text.
-Version 2: ``ROOT/BigEarthNet-S2/<tile>/<patch>/<patch>_B01.tif`` .. with ``metadata.parquet`` (or .csv). Radar patches are
-found by the names that the metadata give. Bands of 20 and 60 m are brought to 120 x 120 pixels, bilinearly.
+Version 2: ``ROOT/BigEarthNet-S2/<tile>/<patch>/<patch>_B01.tif`` .. with ``metadata.parquet`` (or .csv). Bands of
+20 and 60 m are brought to 120 x 120 pixels, bilinearly. The radar half is not read.
 
 References
 ----------

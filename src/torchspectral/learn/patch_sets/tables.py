@@ -42,7 +42,7 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
         import pyarrow.parquet as parquet  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ModuleNotFoundError:
         raise MissingDependency(
-            f"{path.name} is Parquet, which needs pyarrow: pip install pyarrow, or put the table beside it as "
+            f"{path.name} is Parquet, which needs pyarrow: pip install 'torchspectral[train]', or put the table beside it as "
             f"{path.stem}.csv",
             name="pyarrow",
         ) from None
