@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import miniatures
 import numpy as np
+import pandas as pd
 import pytest
 
 from torchspectral.errors import BadInput, BrokenProduct, MissingDependency, UnknownProduct
@@ -124,23 +126,22 @@ def test_bigearthnet_2(tmp_path: Path) -> None:
     assert mask is not None and mask[0, 0] == 19 and mask[100, 0] == 2
 
 
-def test_parquet_without_its_library_says_what_to_do(tmp_path: Path) -> None:
-    try:
-        import pyarrow  # noqa: F401
-    except ModuleNotFoundError:
-        miniatures.bigearthnet2(tmp_path)
-        (tmp_path / "metadata.csv").rename(tmp_path / "metadata.parquet")
-        with pytest.raises(MissingDependency, match="pip install pyarrow"):
-            open_patch_set(tmp_path)
-    else:
-        import pandas as pd
+def test_parquet_without_its_library_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    miniatures.bigearthnet2(tmp_path)
+    (tmp_path / "metadata.csv").rename(tmp_path / "metadata.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingDependency, match=r"torchspectral\[train\]"):
+        open_patch_set(tmp_path)
 
-        miniatures.bigearthnet2(tmp_path)
-        table = pd.read_csv(tmp_path / "metadata.csv")
-        table["labels"] = [["Arable land", "Marine waters"]] * 3
-        table.to_parquet(tmp_path / "metadata.parquet")
-        (tmp_path / "metadata.csv").unlink()
-        assert counts(open_patch_set(tmp_path)) == (1, 1, 1)
+
+def test_bigearthnet_2_with_its_parquet(tmp_path: Path) -> None:
+    miniatures.bigearthnet2(tmp_path)
+    table = pd.read_csv(tmp_path / "metadata.csv")
+    table["labels"] = [["Arable land", "Marine waters"]] * 3
+    table.to_parquet(tmp_path / "metadata.parquet")
+    (tmp_path / "metadata.csv").unlink()
+    assert counts(open_patch_set(tmp_path)) == (1, 1, 1)
 
 
 def test_segmunich(tmp_path: Path) -> None:
