@@ -11,9 +11,7 @@ from torchspectral.cli.options import Config, Json, Opening, Out, Overwrite, See
 
 
 def train(
-    task: Annotated[
-        str, typer.Argument(help="Verb to train for, such as sharpen, or pretrain.", show_default=False)
-    ],
+    task: Annotated[str, typer.Argument(help="Verb to train for, such as sharpen, or pretrain.", show_default=False)],
     output: Out,
     data: Annotated[
         list[Path],
