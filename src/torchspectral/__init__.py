@@ -46,6 +46,7 @@ _PUBLIC = {
     "noise": "torchspectral.restoration.noise:noise",
     "superres": "torchspectral.superresolution.base:superres",
     "classify": "torchspectral.classification.base:classify",
+    "embed": "torchspectral.embedding.base:embed",
     "train": "torchspectral.learn.train:train",
     "diagnose": "torchspectral.diagnosis.base:diagnose",
     "coregister": "torchspectral.geo:coregister",

@@ -17,7 +17,7 @@ from torchspectral.settings_source import settings_in_source
 
 ROOMS = (
     "sharpening", "restoration", "superresolution", "unmixing", "calibration", "classification", "detection",
-    "tracking", "regression", "pretraining", "diagnosis", "zeroshot", "pde",
+    "tracking", "regression", "pretraining", "embedding", "diagnosis", "zeroshot", "pde",
 )  # fmt: skip
 
 

@@ -136,6 +136,15 @@ def _tuned(bands: int) -> dict[str, Any]:
     return {**network.state_dict(), "constructor": arguments, "class_names": arguments["class_names"]}
 
 
+def _embedding(bands: int) -> dict[str, Any]:
+    """A small LESS ViT without a head, whatever the bands."""
+    arguments = {"patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    torch.manual_seed(0)
+    network = ts.create_model("less-vit-s", **arguments)
+    facts = {"name": "less-vit-s", "arguments": arguments, "bands": bands, "mean": [0.3] * bands, "std": [0.2] * bands}
+    return {**network.state_dict(), "encoder": facts, "names": [f"embedding {n}" for n in range(network.dim)]}
+
+
 SPECIAL: dict[tuple[str, str], Special] = {
     ("calibration", "relative-gain"): Special(state=_gains("gain", "offset")),
     ("calibration", "reflectance"): Special(state=_gains("factor", "dark")),
@@ -172,6 +181,7 @@ SPECIAL: dict[tuple[str, str], Special] = {
     ("restoration", "otvca"): Special({"iterations": 4}),
     ("classification", "sam"): Special(roles=("library",)),
     ("classification", "backbone"): Special({"tile": 8, "overlap": 4}, _tuned),
+    ("embedding", "backbone"): Special({"window": 8, "stride": 4, "step": 4, "grid": "pixels"}, _embedding),
     ("classification", "pca-lda"): Special(roles=("labels",)),
     ("classification", "svm"): Special({"c": [1.0], "gamma": [0.1]}, roles=("labels",)),
     ("classification", "random-forest"): Special({"trees": 5}, roles=("labels",)),

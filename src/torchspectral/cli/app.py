@@ -33,6 +33,7 @@ VERBS = {
     "calibrate": "calibrate",
     "reconstruct": "reconstruct",
     "classify": "classify",
+    "embed": "embed",
     "train": "train",
     "bench": "bench",
     "methods": "methods",

@@ -17,6 +17,7 @@ ROOMS_OF = {
     "unmix": "unmixing",
     "endmembers": "unmixing",
     "classify": "classification",
+    "embed": "embedding",
     "reconstruct": "calibration",
 }
 _ROLES = {"cube": ("scenes", "scene", "interferograms"), "product": ("scenes", "scene")}

@@ -82,13 +82,13 @@ def _make_arrays(job: Job) -> None:
     rows, cols = job.inputs.info.shape
     tile = job.plan.tile
     for target in job.targets:
-        z = target.zoom
         if job.plan.overlap:
             target.slots = True
-            shape = (target.bands, len(job.plan.apply) * tile[0] * z, min(tile[1], cols) * z)
+            width = target.cells(min(tile[1], cols))
+            shape = (target.bands, len(job.plan.apply) * target.cells(tile[0]), width)
             target.array = job.workspace.array(f"slots-{target.name}", shape, target.dtype, reuse=reuse)
         else:
-            shape = (target.bands * job.frames, rows * z, cols * z)
+            shape = (target.bands * job.frames, target.cells(rows), target.cells(cols))
             target.array = job.workspace.array(target.name, shape, target.dtype, reuse=reuse)
 
 
@@ -178,9 +178,11 @@ def _blend(job: Job) -> None:
     for target in job.targets:
         slots = target.array
         assert slots is not None
-        size = (target.bands, shape[0] * target.zoom, shape[1] * target.zoom)
+        size = (target.bands, target.cells(shape[0]), target.cells(shape[1]))
         target.array = job.workspace.array(target.name, size, target.dtype, reuse=reuse)
-        stage = BlendStage(job.plan.apply, slots, target.array, job.plan.tile[0], job.plan.overlap, target.zoom, shape)
+        stage = BlendStage(
+            job.plan.apply, slots, target.array, job.plan.tile[0], job.plan.overlap, target.zoom, shape, target.step
+        )
         name = f"blend {target.name}"
         done = set(job.journal.blocks(name)) if job.journal else set()
         todo = [block for block in blocks if block[0] not in done]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from torchspectral.engine.method import Window
-from torchspectral.engine.plan import Cut
+from torchspectral.engine.plan import Cut, cells
 from torchspectral.engine.scratch import FileScratch, MemoryScratch
 
 
@@ -31,11 +31,12 @@ def ramp(length: int, overlap: int, starts: bool, ends: bool) -> np.ndarray:
     return weights
 
 
-def tile_weights(cut: Cut, overlap: int, zoom: int, shape: tuple[int, int]) -> np.ndarray:
+def tile_weights(cut: Cut, overlap: int, zoom: int, shape: tuple[int, int], step: int = 1) -> np.ndarray:
     """Weights of a tile's pixels, (y, x), on the output's grid."""
     w = cut.window
-    down = ramp(w.height * zoom, overlap * zoom, w.row == 0, w.row + w.height == shape[0])
-    across = ramp(w.width * zoom, overlap * zoom, w.col == 0, w.col + w.width == shape[1])
+    shared = cells(overlap, zoom, step)
+    down = ramp(cells(w.height, zoom, step), shared, w.row == 0, w.row + w.height == shape[0])
+    across = ramp(cells(w.width, zoom, step), shared, w.col == 0, w.col + w.width == shape[1])
     return down[:, None] * across[None, :]
 
 
@@ -46,7 +47,7 @@ class BlendStage:
     Attributes
     ----------
     cuts : tuple of Cut
-        The overlapping tiles; slot `index` starts at row ``index * tile_rows * zoom`` of `slots`.
+        The overlapping tiles; slot `index` starts at row ``index * tile_rows * zoom / step`` of `slots`.
     shape : tuple of int
         Rows and columns of the lead.
     """
@@ -58,23 +59,27 @@ class BlendStage:
     overlap: int
     zoom: int
     shape: tuple[int, int]
+    step: int = 1
     _rows: dict[int, list[Cut]] = field(default_factory=dict, repr=False)
 
     def read(self, item: tuple[int, Window]) -> tuple[int, Window, list[tuple[Window, np.ndarray, np.ndarray]]]:
         """Parts of all tiles that touch the block (lead pixels), their weights and values."""
         index, block = item
-        z, parts = self.zoom, []
+        parts = []
         for cut in self._near(block):
             w = cut.window
             top, bottom = max(w.row, block.row), min(w.row + w.height, block.row + block.height)
             left, right = max(w.col, block.col), min(w.col + w.width, block.col + block.width)
-            rows = slice((top - w.row) * z, (bottom - w.row) * z)
-            cols = slice((left - w.col) * z, (right - w.col) * z)
-            base = cut.index * self.tile_rows * z
+            rows = slice(self._cells(top - w.row), self._cells(bottom - w.row))
+            cols = slice(self._cells(left - w.col), self._cells(right - w.col))
+            base = cut.index * self._cells(self.tile_rows)
             values = self.slots.read(slice(base + rows.start, base + rows.stop), cols)
-            weights = tile_weights(cut, self.overlap, z, self.shape)[rows, cols]
+            weights = tile_weights(cut, self.overlap, self.zoom, self.shape, self.step)[rows, cols]
             parts.append((Window(top, left, bottom - top, right - left), weights, values))
         return index, block, parts
+
+    def _cells(self, pixels: int) -> int:
+        return cells(pixels, self.zoom, self.step)
 
     def _near(self, block: Window) -> list[Cut]:
         """Tiles that touch a block, in order."""
@@ -95,15 +100,15 @@ class BlendStage:
     ) -> tuple[int, Window, np.ndarray]:
         """Weighted mean of floats; of class numbers the one with the largest weight."""
         index, block, parts = loaded
-        z = self.zoom
         bands = self.target.shape[0]
-        size = (block.height * z, block.width * z)
+        size = (self._cells(block.height), self._cells(block.width))
         kind = np.dtype(self.target.dtype)
         total = np.zeros(size, dtype=np.float64)
         out = np.zeros((bands, *size), dtype=np.float64 if kind.kind == "f" else kind)
         for part, weights, values in parts:
-            rows = slice((part.row - block.row) * z, (part.row - block.row + part.height) * z)
-            cols = slice((part.col - block.col) * z, (part.col - block.col + part.width) * z)
+            top, left = part.row - block.row, part.col - block.col
+            rows = slice(self._cells(top), self._cells(top + part.height))
+            cols = slice(self._cells(left), self._cells(left + part.width))
             if kind.kind == "f":
                 out[:, rows, cols] += weights * values
                 total[rows, cols] += weights
@@ -118,7 +123,7 @@ class BlendStage:
     def write(self, done: tuple[int, Window, np.ndarray]) -> int:
         """Store the block."""
         index, block, values = done
-        self.target.write(block.row * self.zoom, block.col * self.zoom, values)
+        self.target.write(self._cells(block.row), self._cells(block.col), values)
         return index
 
 

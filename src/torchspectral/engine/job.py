@@ -171,10 +171,15 @@ class Job:
                 elif not isinstance(names, str):
                     bands = len(names)
                 self.targets.append(Target(output, int(zoom), bands, place))
+        coarse = [t for t in self.targets if method.multiple % t.step]
+        if coarse:
+            raise ValueError(
+                f"{coarse[0].name} has a step of {coarse[0].step}, which does not divide {method.multiple}"
+            )
         depth = depth_of(
             {n: len(r.bands) for n, r in self.scene.roles.items()},
             info.ratio,
-            [(max(t.bands, 1), t.zoom) for t in self.targets],
+            [(-(-max(t.bands, 1) // t.step**2), t.zoom) for t in self.targets],
         )
         chunks = self.inputs.lead.encoding.get("preferred_chunks") or {}
         stored = (chunks["y"], chunks["x"]) if {"y", "x"} <= set(chunks) else None

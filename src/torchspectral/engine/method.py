@@ -78,6 +78,9 @@ class Output:
         Role whose grid it has, "" for the lead's times `zoom`.
     zoom : int
         Output pixels per lead pixel on each side, where `grid` is "".
+    step : int
+        Lead pixels per output pixel on each side, for outputs coarser than the lead; divides the method's `multiple`.
+        Cells cut short by the scene's edge count, and a cell is nodata where all its pixels are.
     names : tuple of str or str
         Layer or spectrum names; "=KEY" takes the list from ``state[KEY]``. A cube has the lead's bands without, and
         with "=KEY" bands of its own, at the wavelengths [nm] in ``state[KEY]``.
@@ -93,6 +96,7 @@ class Output:
     kind: str = "cube"
     grid: str = ""
     zoom: int = 1
+    step: int = 1
     names: tuple[str, ...] | str = ()
     dtype: str = "float32"
     undo_scale: bool = True

@@ -10,7 +10,7 @@ import numpy as np
 
 from torchspectral.engine.device import one_thread
 from torchspectral.engine.method import Method, Output, Scope, State
-from torchspectral.engine.plan import Cut
+from torchspectral.engine.plan import Cut, cells
 from torchspectral.engine.reading import Loaded, Scene, move
 from torchspectral.engine.scaling import undo
 from torchspectral.engine.scratch import FileScratch, MemoryScratch
@@ -59,6 +59,15 @@ class Target:
     offset: Any = 0.0
     array: MemoryScratch | FileScratch | None = None
     slots: bool = False
+
+    @property
+    def step(self) -> int:
+        """Lead pixels per output pixel on each side, where the output is coarser."""
+        return 1 if self.output.grid else self.output.step
+
+    def cells(self, pixels: int) -> int:
+        """Output pixels that so many lead pixels fill, the last one perhaps in part."""
+        return cells(pixels, self.zoom, self.step)
 
     @property
     def name(self) -> str:
@@ -174,11 +183,11 @@ class ApplyStage:
 
     def _block(self, target: Target, loaded: Loaded, outputs: Mapping[str, Any], n: int) -> np.ndarray:
         cut = loaded.cuts[n]
-        empty = _grown(_without(loaded.empty, self.scene.lead.name, loaded, n), target.zoom)
+        empty = _on_cells(_without(loaded.empty, self.scene.lead.name, loaded, n), target.zoom, target.step)
         role = loaded.role_empty.get(target.output.grid)
         if role is not None:
             empty = empty | _without(role, target.output.grid, loaded, n)
-        height, width = cut.inner.height * target.zoom, cut.inner.width * target.zoom
+        height, width = target.cells(cut.inner.height), target.cells(cut.inner.width)
         if not outputs:
             missing: float = integer_nodata(target.dtype) if target.dtype.kind in "iu" else np.nan
             return np.full((target.bands, height, width), missing, dtype=target.dtype)
@@ -186,14 +195,14 @@ class ApplyStage:
             raise KeyError(f"apply of {type(self.method).__name__} returned no {target.name!r}, but it is declared")
         tensor = raster_of(outputs[target.name])[n]
         if tensor.shape[-2:] != (height, width):
-            whole = (cut.window.height * target.zoom, cut.window.width * target.zoom)
+            whole = (target.cells(cut.window.height), target.cells(cut.window.width))
             if tensor.shape[-2:] != whole:
                 raise ValueError(
                     f"{type(self.method).__name__} returned {target.name} of {tuple(tensor.shape[-2:])} pixels, "
                     f"expected the core's {(height, width)} or the tile's {whole}"
                 )
-            top = (cut.inner.row - cut.window.row) * target.zoom
-            left = (cut.inner.col - cut.window.col) * target.zoom
+            top = target.cells(cut.inner.row - cut.window.row)
+            left = target.cells(cut.inner.col - cut.window.col)
             tensor = tensor[..., top : top + height, left : left + width]
         expected = target.bands if target.place is None else len(target.place)
         if tensor.shape[0] not in (expected, target.bands):
@@ -208,11 +217,11 @@ class ApplyStage:
             assert target.array is not None
             for cut, block in zip(done.cuts, done.blocks.pop(target.name), strict=True):
                 if target.slots:
-                    target.array.write(cut.index * self.tile[0] * target.zoom, 0, block)
+                    target.array.write(cut.index * target.cells(self.tile[0]), 0, block)
                 elif self.method.scope is Scope.FRAMES and target.array.shape[0] != target.bands:
                     _write_bands(target.array, done.frame * target.bands, block)
                 else:
-                    target.array.write(cut.inner.row * target.zoom, cut.inner.col * target.zoom, block)
+                    target.array.write(target.cells(cut.inner.row), target.cells(cut.inner.col), block)
         return done
 
 
@@ -240,8 +249,15 @@ def _without(empty: list[np.ndarray], role: str, loaded: Loaded, n: int) -> np.n
     return empty[n] if near is None else empty[n] | near[n]
 
 
-def _grown(mask: np.ndarray, zoom: int) -> np.ndarray:
-    return mask if zoom == 1 else np.repeat(np.repeat(mask, zoom, 0), zoom, 1)
+def _on_cells(mask: np.ndarray, zoom: int, step: int = 1) -> np.ndarray:
+    """A mask on the output's pixels; of coarser ones, where it holds for all that they cover."""
+    if zoom > 1:
+        mask = np.repeat(np.repeat(mask, zoom, 0), zoom, 1)
+    if step == 1:
+        return mask
+    rows, cols = (-n % step for n in mask.shape)
+    whole = np.pad(mask, ((0, rows), (0, cols)), constant_values=True)
+    return np.all(whole.reshape(whole.shape[0] // step, step, -1, step), axis=(1, 3))
 
 
 def _moved(rows: Mapping[str, Any], loaded: Loaded, *, timed: bool) -> dict[str, list[Any]]:

@@ -148,6 +148,11 @@ def batches(cuts: Sequence[Cut], size: int) -> list[tuple[Cut, ...]]:
     return [tuple(group) for group in found]
 
 
+def cells(pixels: int, zoom: int, step: int = 1) -> int:
+    """Output pixels that so many lead pixels fill, the last one perhaps in part."""
+    return -(-pixels * zoom // step)
+
+
 def depth_of(bands: Mapping[str, int], ratios: Mapping[str, int], outputs: Sequence[tuple[int, int]]) -> int:
     """Values a lead pixel: bands of each role at its ratio, and of (bands, zoom) of each output."""
     inputs = sum(n * ratios.get(role, 1) ** 2 for role, n in bands.items())

@@ -14,7 +14,7 @@ from torchspectral.cube import make_cube, make_layers, make_spectra
 from torchspectral.engine.method import Output, SceneInfo, State
 from torchspectral.engine.outputs import Target, integer_nodata
 from torchspectral.engine.roles import Inputs
-from torchspectral.geo import grid_of, place
+from torchspectral.geo import grid_of, place, place_coarser
 
 KEPT = ("source", "sensor", "platform", "level", "product", "acquired", "sun_zenith", "sun_azimuth", "view_zenith")
 """Attributes of the lead that layers carry on."""
@@ -136,7 +136,9 @@ def _ground(target: Target, inputs: Inputs) -> xr.DataArray:
     like = inputs.cubes[output.grid] if output.grid else inputs.lead
     ground = {n: c.variable for n, c in like.coords.items() if set(c.dims) <= {"y", "x"} and n != "band"}
     rows, cols = like.sizes["y"], like.sizes["x"]
-    zoom = 1 if output.grid else output.zoom
+    zoom, step = (1, 1) if output.grid else (output.zoom, output.step)
+    if step > 1:
+        return place_coarser(xr.DataArray(_nothing(-(-rows // step), -(-cols // step)), dims=("y", "x")), like, step)
     if zoom == 1:
         empty = xr.DataArray(_nothing(rows, cols), dims=("y", "x"), coords=ground)
         if "glt" in like.attrs:

@@ -202,7 +202,7 @@ def place_coarser(out: xr.DataArray, like: xr.DataArray, ratio: int) -> xr.DataA
     """
     grid = grid_of(like)
     if grid.kind == "swath":
-        rows, cols = (slice(ratio // 2, out.sizes[d] * ratio, ratio) for d in ("y", "x"))
+        rows, cols = (np.minimum(np.arange(out.sizes[d]) * ratio + ratio // 2, like.sizes[d] - 1) for d in ("y", "x"))
         return place_swath(out, *(like[n].variable[rows, cols] for n in ("lon", "lat")))
     coarse = grid.scaled(1 / ratio)
     return place(out, coarse.transform if grid.kind != "none" else None, grid.crs)
