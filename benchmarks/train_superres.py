@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,15 +112,15 @@ def fields(wavelength: np.ndarray, side: int, rng: np.random.Generator) -> np.nd
     return np.clip(cube, 0, None).astype(np.float32)
 
 
-def essaformer_scenes() -> list[xr.DataArray]:
-    """Cubes of 16 bands without wavelengths."""
+def essaformer_scenes(pictures: int = 4) -> list[xr.DataArray]:
+    """Cubes of 16 bands without wavelengths; each photograph with some sets of spectra."""
     rng = np.random.default_rng(0)
     real = pines(slice(0, GROUND))
     found = [real[first : first + GROUP] for first in [*range(0, 200 - GROUP, 8), 200 - GROUP]]
     for number in range(8):
         start, width = rng.uniform(400, 2200), rng.uniform(100, 200)
         wavelength = np.linspace(start, start + width, GROUP)
-        found += [pictured(photo, wavelength, rng) for photo in photographs()] if number < 4 else []
+        found += [pictured(photo, wavelength, rng) for photo in photographs()] if number < pictures else []
         found.append(fields(wavelength, 128, rng))
     return [ts.make_cube(np.ascontiguousarray(values), quantity="reflectance") for values in found]
 
@@ -127,9 +128,9 @@ def essaformer_scenes() -> list[xr.DataArray]:
 def mixup_scenes() -> list[xr.DataArray]:
     """Cubes of 31 bands from 400 to 700 nm."""
     rng = np.random.default_rng(0)
-    found = [pines(slice(0, GROUND), VISIBLE)] * 4  # as much of it as of the others
+    found = [pines(slice(0, GROUND), VISIBLE)] * 8  # about as much of it as of the others
     for number in range(4):
-        found += [coloured(photo, VISIBLE, rng) for photo in photographs()] if number < 2 else []
+        found += [coloured(photo, VISIBLE, rng) for photo in photographs()] if number < 1 else []
         found.append(fields(VISIBLE, 128, rng))
     return [ts.make_cube(np.ascontiguousarray(values), wavelength=VISIBLE, quantity="reflectance") for values in found]
 
@@ -178,6 +179,7 @@ def main() -> None:
     parser.add_argument("method", choices=("essaformer", "spectral-mixup"))
     parser.add_argument("run")
     parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--start", default="", help="a run to go on from, with each band's error over its mean")
     parser.add_argument("--also", nargs="*", default=[], help="scenes to score, too")
     parser.add_argument("--score-only", action="store_true")
     given = parser.parse_args()
@@ -188,8 +190,10 @@ def main() -> None:
         "precision": "bf16-mixed",
     }  # fmt: skip
     if given.method == "essaformer":
-        name, scenes = "essaformer.generated-16", essaformer_scenes
+        name, scenes = "essaformer.generated-16", partial(essaformer_scenes, 1 if given.start else 4)
         settings |= {"dim": 32, "residual": "bicubic", "dropout": 0.0}
+        if given.start:
+            settings |= {"start": given.start, "quiet_start": False, "relative": True, "learning_rate": 5e-4}
         bands = {"wavelengths": "any"}
         seen = "in groups of 16 neighbouring bands"
     else:
@@ -216,7 +220,11 @@ def main() -> None:
         "trained_on": f"AVIRIS Indian Pines, rows 0 to 107 of 145, {seen}; generated spectra in the pattern of two "
         "photographs, and in generated fields with sharp edges: one real place only",
         "preprocessing": "scenes divided by their largest value, degraded bicubically, antialiased, by 4",
-        "command": f"python benchmarks/train_superres.py {given.method} RUN --steps {given.steps}",
+        "command": (
+            f"python benchmarks/train_superres.py {given.method} BEFORE --steps 2400, then " if given.start else ""
+        )
+        + f"python benchmarks/train_superres.py {given.method} RUN --steps {given.steps}"
+        + (" --start BEFORE" if given.start else ""),
     }
     if not given.score_only:
         result = ts.train(

@@ -15,15 +15,20 @@ Truth
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from torchspectral.cube import check_cube
-from torchspectral.errors import BadInput, BadSettings, BadWeights, MissingWeights
+from torchspectral.errors import BadInput, BadSettings, BadWeights
 from torchspectral.log import Progress, no_progress
 from torchspectral.result import Report, Result
+
+if TYPE_CHECKING:
+    from torchspectral.registry import Card
+    from torchspectral.weights import Weights
 
 ROOM = "superresolution"
 DEFAULT = "interpolation"
@@ -52,7 +57,7 @@ def superres(
         Output pixels for each of the scene's, on each side; that of the weights by default, else 4.
     method : str, optional
         A card of the room, see ``methods("superresolution")``; by default the one that the weights are for, and
-        "interpolation" without weights.
+        "interpolation" without weights. Trained methods come with small weights, for 4 times.
     settings : mapping, optional
         Fields of the method's settings; `scale` may stand there too.
     weights : path or str, optional
@@ -101,7 +106,7 @@ def superres(
     given: Any = dict(state) if state is not None else None
     notes: list[str] = []
     if "weights" in card.needs and given is None:
-        given, cube, values, notes = _trained(card.name, weights or card.weights, cube, values, options)
+        given, cube, values, notes = _trained(card, weights, cube, values, options)
     elif weights is not None:
         raise BadSettings(f"method {method} has no weights: leave weights= out")
     made = registry.create(ROOM, card.name, values)
@@ -143,40 +148,48 @@ def method_of(weights: str | Path | None) -> str:
 
 
 def _trained(
-    method: str, weights: str | Path | None, cube: xr.DataArray, settings: dict[str, Any], options: Mapping[str, Any]
+    card: Card,
+    weights: str | Path | None,
+    cube: xr.DataArray,
+    settings: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> tuple[Any, xr.DataArray, dict[str, Any], list[str]]:
-    """Weights for a scene: loaded, held against its bands and the scale asked for, what they know in the settings."""
-    from torchspectral import registry
-    from torchspectral.engine.roles import choose_bands
-    from torchspectral.weights import check_fit, load
+    """Weights for a scene: loaded, held against its bands and the scale asked for, what they know in the settings.
 
-    if not weights:
-        raise MissingWeights(
-            f"{method} needs trained weights: give weights=FILE or a name of `torchspectral weights list`, or train: "
-            f"torchspectral train superres --method {method} --data SCENES -o RUN"
+    The method's own weights take scenes of more bands in groups, unless the user says otherwise.
+    """
+    from torchspectral import registry
+    from torchspectral.engine.trained import trained
+
+    if not weights or str(weights) == card.weights:
+        settings.setdefault("band_groups", True)
+        loaded, cube, notes = trained(card, weights, cube, options, any_bands=bool(settings["band_groups"]))
+    else:
+        groups = bool(settings.get("band_groups"))
+        loaded, cube, notes = trained(
+            card, weights, cube, options, any_bands=groups, recognise=_of_any_sensor if groups else None
         )
-    loaded = load(weights)
-    card = loaded.card
-    if card.model and card.model != method and not card.model.startswith(f"{method}-"):
-        raise BadWeights(f"weights {card.name} are for {card.model}, expected weights of {method}")
-    cls = registry.load_target(registry.card(ROOM, method).target)
+    known = loaded.card
+    cls = registry.load_target(card.target)
     fields = cls.Settings.model_fields
-    for name, value in card.constructor.items():
+    for name, value in known.constructor.items():
         if name in fields and name != "scale":
             settings.setdefault(name, value)
     own = cls.arguments(loaded.state, cls.Settings.make({k: v for k, v in settings.items() if k in fields}))
     if settings.setdefault("scale", own["scale"]) != own["scale"]:
         raise BadSettings(
-            f"weights {card.name} enlarge {own['scale']} times and scale={settings['scale']} was asked for: leave scale "
+            f"weights {known.name} enlarge {own['scale']} times and scale={settings['scale']} was asked for: leave scale "
             "out, or take weights for that scale"
         )
-    if "gain" not in settings and card.scale.rule == "fixed":
-        if isinstance(card.scale.gain, list):
-            raise BadWeights(f"weights {card.name}: {method} works with one fixed gain, the card says {card.scale}")
-        settings["gain"] = card.scale.gain
-    notes: list[str] = []
-    if not settings.get("band_groups"):
-        chosen = choose_bands(cube, options.get("bands", "good"), Report())
-        fitted, notes = check_fit(card, cube.isel(band=chosen), resample=bool(options.get("resample", False)))
-        cube = fitted if notes else cube
+    if "gain" not in settings and known.scale.rule == "fixed":
+        if isinstance(known.scale.gain, list):
+            raise BadWeights(
+                f"weights {known.name}: {card.name} works with one fixed gain, the card says {known.scale}"
+            )
+        settings["gain"] = known.scale.gain
     return loaded, cube, settings, notes
+
+
+def _of_any_sensor(loaded: Weights) -> Weights:
+    """Weights whose wavelengths do not bind: the user asked for groups of whatever bands there are."""
+    return replace(loaded, card=loaded.card.model_copy(update={"wavelengths": "any"}))

@@ -20,6 +20,8 @@ from torchspectral.ops.resize import imresize
 from torchspectral.settings import setting
 
 STRIP = 64
+LEAST_MEAN = 0.02
+"""Of a band; darker ones count as if they were as bright."""
 
 
 class SuperResolutionTraining(TrainingSettings):
@@ -35,6 +37,7 @@ class SuperResolutionTraining(TrainingSettings):
     quiet_start: bool = setting(
         False, "begin as bicubic interpolation (essaformer: with residual=bicubic), not with random weights in its way"
     )
+    start: str = setting("", "weights to begin from, a file, a run or a name")
 
 
 class SuperResolutionRecipe(Recipe):
@@ -88,6 +91,21 @@ class SuperResolutionRecipe(Recipe):
         low = imresize(target, 1 / self.multiple)
         return {"target": target.numpy(), "low": low.numpy(), "upsampled": imresize(low, self.multiple).numpy()}
 
+    def build(self) -> torch.nn.Module:
+        """The network with fresh weights, or those of `start`."""
+        network = super().build()
+        if self.settings.start:
+            from torchspectral.weights import load
+
+            load(self.settings.start, model=network)
+        elif self.settings.quiet_start:
+            self.quieten(network)
+        return network
+
+    def quieten(self, network: torch.nn.Module) -> None:
+        """Change fresh weights so that the network interpolates bicubically."""
+        raise NotImplementedError
+
     def predict(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """The network's output for a batch."""
         raise NotImplementedError
@@ -135,6 +153,7 @@ class ESSAformerTraining(SuperResolutionTraining):
     dropout: float = setting(0.2, "share of channels that is dropped, three times a refinement", ge=0, lt=1)
     residual: Literal["none", "bicubic"] = setting("none", "what the network's output is added to; published: none")
     tv_weight: float = setting(0.0, "weight of the total variation over space and bands; SSPSR: 0.001", ge=0)
+    relative: bool = setting(False, "hold each band's difference against its mean, so that dark bands count alike")
 
 
 class ESSAformerRecipe(SuperResolutionRecipe):
@@ -155,13 +174,10 @@ class ESSAformerRecipe(SuperResolutionRecipe):
             "residual": s.residual,
         }
 
-    def build(self) -> torch.nn.Module:
-        """The network with fresh weights; those of the last layer at zero for a quiet start."""
-        network = super().build()
-        if self.settings.quiet_start:
-            for parameter in network.get_submodule("conv_last").parameters():
-                torch.nn.init.zeros_(parameter)
-        return network
+    def quieten(self, network: torch.nn.Module) -> None:
+        """The last layer at zero: what is left is the residual."""
+        for parameter in network.get_submodule("conv_last").parameters():
+            torch.nn.init.zeros_(parameter)
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """The network's output for a batch."""
@@ -169,11 +185,14 @@ class ESSAformerRecipe(SuperResolutionRecipe):
         return out
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """Mean absolute difference, and the variation where it is asked for."""
+        """Mean absolute difference, of each band over its mean where that is asked for, and the variation."""
         from torchspectral.superresolution.spectral_mixup.losses import tv_spatial, tv_spectral
 
         out = self.predict(model, batch)
-        loss = (out - batch["target"]).abs().mean()
+        off = (out - batch["target"]).abs()
+        if self.settings.relative:
+            off = off / batch["target"].abs().mean((-2, -1), keepdim=True).clamp_min(LEAST_MEAN)
+        loss = off.mean()
         weight = self.settings.tv_weight
         return loss + tv_spatial(out, weight) + tv_spectral(out, weight) if weight else loss
 

@@ -90,17 +90,14 @@ class SpectralMixupRecipe(SuperResolutionRecipe):
             "res_scale": s.res_scale,
         }
 
-    def build(self) -> torch.nn.Module:
-        """The network with fresh weights; for a quiet start what is enlarged goes straight through, and nothing is added.
+    def quieten(self, network: torch.nn.Module) -> None:
+        """What is enlarged goes straight through, and nothing is added.
 
         Raises
         ------
         BadSettings
             There are fewer channels than bands to go through.
         """
-        network = super().build()
-        if not self.settings.quiet_start:
-            return network
         if self.settings.n_feats < len(self.index):
             raise BadSettings(
                 f"got n_feats={self.settings.n_feats} for {len(self.index)} bands and a quiet start, expected at least as "
@@ -115,7 +112,6 @@ class SpectralMixupRecipe(SuperResolutionRecipe):
             for name, parameter in trunk.named_parameters():
                 if name.endswith("bias"):
                     torch.nn.init.zeros_(parameter)
-        return network
 
     def schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
         """0.3 from the fifth of ten parts on, 0.09 in the last but for another 0.3 there, as published.
