@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -206,6 +207,7 @@ class Outcome:
     peak: int
     maps: set[str]
     killed: bool = False
+    cpu: float = 0.0
 
 
 def launch(
@@ -216,6 +218,7 @@ def launch(
     if resume:
         command.append("--resume")
     env = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
     watch = Watch(process.pid, str(scene.parent)).start()
     seconds, killed = float("nan"), False
@@ -233,7 +236,9 @@ def launch(
     watch.stop()
     if code and not killed:
         raise SystemExit(f"task {task} failed with exit code {code}")
-    return Outcome(seconds, watch.peak, watch.maps, killed)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Outcome(seconds, watch.peak, watch.maps, killed, cpu)
 
 
 def kill_stage(task: str) -> str:
@@ -341,7 +346,8 @@ def measure_task(
     copied = [copy_seconds(scene, folder)] if task == "convert-envi" else []
     settle()
     plain = launch(task, scene, out)
-    table.bound(f"{task}: memory", plain.peak < most, f"{plain.peak / 1e9:.2f} GB, {plain.seconds:.1f} s")
+    text = f"{plain.peak / 1e9:.2f} GB, {plain.seconds:.1f} s ({plain.cpu:.0f} s of the processor)"
+    table.bound(f"{task}: memory", plain.peak < most, text)
     table.bound(f"{task}: memory maps", not plain.maps, ", ".join(sorted(plain.maps)) or "none of scene or scratch")
     if once:
         remove(out)

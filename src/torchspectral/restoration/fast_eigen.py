@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any, Literal
 
 import torch
+from pydantic import field_validator
 
 from torchspectral.engine.method import (
     AnySettings,
@@ -47,6 +48,12 @@ class FastEigenSettings(Settings):
     similar: int = setting(16, "patches of a group in the first pass", ge=2, le=256)
     similar_second: int = setting(32, "patches of a group in the second pass", ge=2, le=256)
     threshold: float = setting(3.5, "coefficients below this many standard deviations are dropped", ge=0)
+
+    @field_validator("robust", mode="before")
+    @classmethod
+    def _as_word(cls, value: Any) -> Any:
+        """YAML, and with it the command line, reads on and off as truth values."""
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
 class FastEigen(Method):
