@@ -150,9 +150,9 @@ def settings_of(verb: str, values: dict[str, Any]) -> set[str]:
 def check(words: list[str]) -> None:
     verb, values = parsed(words)
     if verb == "methods" and values.get("room") not in (None, "io"):
-        registry.methods(values["room"])
+        room = registry.room_of(values["room"])
         if values.get("method"):
-            registry.card(values["room"], values["method"])
+            registry.card(room, values["method"])
     if values.get("resample") and verb == "convert":
         sensors.get(values["resample"])
     if "settings" in values or "method" in values:

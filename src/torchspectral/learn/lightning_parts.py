@@ -23,7 +23,8 @@ from torchspectral.learn.recipe import Recipe
 from torchspectral.learn.runs import BEST, LAST, SPEED, Run
 from torchspectral.learn.sampling import held_out_loader, seed_of, training_loader
 from torchspectral.learn.speed import Speed
-from torchspectral.log import Progress, Step
+from torchspectral.learn.sync_norm import share_statistics
+from torchspectral.log import Progress, Step, no_progress
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,27 +35,32 @@ class TrainingModule(pl.LightningModule):
     Parameters
     ----------
     recipe : Recipe
-    network : torch.nn.Module
+    network : torch.nn.Module or None
+        None: it is built in the process that trains it.
     store : PatchStore
     seed : int
     start : dict or None
         The checkpoint to go on from.
     stop : int
         Number of the last step.
+    shared : bool
+        Batch normalisation is that of all processes.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        network: torch.nn.Module,
+        network: torch.nn.Module | None,
         store: PatchStore,
         *,
         seed: int,
         start: dict[str, Any] | None,
         stop: int,
+        shared: bool = False,
     ) -> None:
         super().__init__()
-        self.recipe, self.network, self.store, self.seed = recipe, network, store, seed
+        self.recipe, self.store, self.seed, self.shared = recipe, store, seed, shared
+        self.network: Any = network
         self.start = start or {}
         self.first = int(self.start.get("step", 0))
         self.stop = stop
@@ -68,6 +74,18 @@ class TrainingModule(pl.LightningModule):
     def between_steps(self) -> bool:
         """Whether the batch that was worked off last completed an optimiser step."""
         return self.parts == 0
+
+    def configure_model(self) -> None:
+        """Build the network where this process has none, on the CPU, as one process would."""
+        if self.network is None:
+            dtype = torch.get_default_dtype()
+            torch.set_default_dtype(torch.float32)
+            with torch.device("cpu"):
+                network = fresh_network(self.recipe, self.seed, self.start)
+            torch.set_default_dtype(dtype)
+            if self.shared:
+                network = share_statistics(network, accelerator=self.trainer.strategy.root_device.type == "cuda")
+            self.network = network
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser and schedule, with the state of the checkpoint."""
@@ -121,6 +139,15 @@ class TrainingModule(pl.LightningModule):
         }
 
 
+def fresh_network(recipe: Recipe, seed: int, start: dict[str, Any] | None) -> torch.nn.Module:
+    """The recipe's network with first weights that follow from the seed, or with those of a checkpoint."""
+    torch.manual_seed(seed)
+    network = recipe.build()
+    if start:
+        network.load_state_dict(start["model"])
+    return network
+
+
 class Counter(pl.Callback):
     """Counts optimiser steps and tells the recipe of each; the first of the callbacks."""
 
@@ -148,6 +175,10 @@ class Keeper(pl.Callback):
         self.asked = False
         self.figures: dict[str, float] = {}
         self.speed = Speed()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A progress bar stays with the process that shows it.
+        return {**self.__dict__, "progress": no_progress}
 
     def ask(self, *_: Any) -> None:
         """Stop after this step; a second signal stops at once."""

@@ -60,10 +60,9 @@ def train_network(
     """
     try:
         import lightning.pytorch as pl
-        import torch
         from lightning.pytorch.strategies import DDPStrategy
 
-        from torchspectral.learn.lightning_parts import SIGNALS, Counter, Keeper, TrainingModule
+        from torchspectral.learn.lightning_parts import SIGNALS, Counter, Keeper, TrainingModule, fresh_network
     except ModuleNotFoundError as error:
         raise missing_lightning(error) from error
     s = recipe.settings
@@ -80,17 +79,13 @@ def train_network(
         return
     run.cut_rows(start["step"] if start else 0)
     with own_random_numbers(), _quiet():
-        torch.manual_seed(seed)
-        network = recipe.build()
-        if start is not None:
-            network.load_state_dict(start["model"])
         shared = devices > 1 and recipe.sync_norm
-        if shared:
-            from torchspectral.learn.sync_norm import share_statistics
-
-            network = share_statistics(network, accelerator=target.type == "cuda")
+        network = fresh_network(recipe, seed, start)
+        if devices > 1:
+            # Each process builds its own: not every module can be sent, and large ones need not be.
+            network = None
         best = start.get("best") if start else None
-        module = TrainingModule(recipe, network, store, seed=seed, start=start, stop=s.steps)
+        module = TrainingModule(recipe, network, store, seed=seed, start=start, stop=s.steps, shared=shared)
         keeper = Keeper(run, best, progress)
         watchers: list[pl.Callback] = []
         if s.monitor_every:

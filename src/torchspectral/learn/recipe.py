@@ -333,7 +333,6 @@ class Recipe(ABC):
         with torch.no_grad():
             return self.validate(model, batch)
 
-
     def pooled(self, means: dict[str, float], model: torch.nn.Module) -> dict[str, float]:
         """Figures of all held-out ground, from their means over its areas; counts of `evaluate` say more."""
         return means
