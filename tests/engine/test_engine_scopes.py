@@ -68,6 +68,16 @@ def test_pixel_keeps_everything_and_says_what_was_done():
     assert any(f"{nodata.sum()} nodata pixels" in line for line in result.report.filled)
 
 
+def test_infinite_values_count_as_missing_and_are_told():
+    cube = scene(bands=4, holes=False)
+    cube.values[1, 10, 10] = np.inf
+    cube.values[:, 11, 11] = -np.inf
+    cube.values[0, 12, 12] = np.nan
+    result = run(Negate(), cube, tile=8)
+    assert result.report.filled[0] == "2 pixels with infinite values, which count as missing"
+    assert np.isfinite(result.primary.values[:, 10, 10]).all() and np.isnan(result.primary.values[:, 11, 11]).all()
+
+
 def test_missing_bands_are_interpolated_along_the_spectrum():
     cube = scene(bands=4, holes=False)
     cube.values[1, 10, 10] = np.nan

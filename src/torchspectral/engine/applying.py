@@ -108,6 +108,7 @@ def _tiles(job: Job, stage: ApplyStage) -> list[Record]:
 def _note(job: Job, number: int, record: Done) -> Record:
     line = {"partial": record.partial, "nodata": record.nodata, "valid": record.valid, "tables": record.tables}
     line |= {"near": record.near} if record.near else {}
+    line |= {"infinite": record.infinite} if record.infinite else {}
     if job.journal is not None:
         job.journal.add("block", stage="apply", block=number, **line)
     return line
@@ -153,6 +154,8 @@ def _report(job: Job, records: list[Record]) -> None:
     check_roles({role: sum(record["valid"][role] for record in records) for role in records[0]["valid"]})
     twice = " (counted in each tile that holds them)" if job.plan.overlap else ""
     filled = job.scene.fill != "none"
+    if infinite := sum(record.get("infinite", 0) for record in records):
+        job.report.filled.append(f"{infinite} pixels with infinite values, which count as missing{twice}")
     if partial:
         how = "interpolated along their spectrum" if filled else "handed over as they are"
         job.report.filled.append(f"{partial} pixels missed some bands: {how}{twice}")

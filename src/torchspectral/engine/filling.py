@@ -19,8 +19,8 @@ def fill_margin(halo: int) -> int:
     return math.ceil(halo * math.sqrt(2)) - halo + 1 if halo else 0
 
 
-def missing_pixels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nodata (all bands missing) and partial (some missing) masks of (band, y, x) values, both (y, x).
+def missing_pixels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodata (all bands missing), partial (some missing) and infinite (some infinite) masks of (band, y, x) values, (y, x).
 
     Infinite values count as missing, and are set to NaN.
     """
@@ -28,10 +28,13 @@ def missing_pixels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count = finite.sum(axis=0)
     if count.min() == values.shape[0]:
         none = np.zeros(values.shape[1:], dtype=bool)
-        return none, none
+        return none, none, none
+    missing = count < values.shape[0]
+    infinite = np.zeros_like(missing)
+    infinite[missing] = np.isinf(values[:, missing]).any(axis=0)
     values[~finite] = np.nan
     nodata = count == 0
-    return nodata, (count < values.shape[0]) & ~nodata
+    return nodata, missing & ~nodata, infinite
 
 
 def fill_spectra(values: np.ndarray, partial: np.ndarray, wavelength: np.ndarray) -> None:

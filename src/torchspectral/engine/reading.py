@@ -126,6 +126,7 @@ class Loaded:
     partial: int = 0
     nodata: int = 0
     frame: int = 0
+    infinite: int = 0
 
 
 @dataclass
@@ -188,6 +189,7 @@ class Scene:
             sum(p.partial for p in parts),
             sum(p.nodata for p in parts),
             frame,
+            sum(p.infinite for p in parts),
         )
 
     def _load(self, cut: Cut, frame: int, reach: int) -> Loaded:
@@ -196,10 +198,10 @@ class Scene:
         data: dict[str, torch.Tensor] = {}
         role_empty: dict[str, list[np.ndarray]] = {}
         near: dict[str, list[np.ndarray]] = {}
-        partial = 0
+        partial = infinite = 0
         core = _inside(cut.inner, cut.window)
         for name, role in self.roles.items():
-            tensor, empty, mended = self._role(role, cut.window, frame)
+            tensor, empty, mended, endless = self._role(role, cut.window, frame)
             data[name] = tensor[None]
             if empty is not None:
                 scaled = tuple(slice(s.start * role.ratio, s.stop * role.ratio) for s in core)
@@ -209,7 +211,7 @@ class Scene:
                     near[name] = [(grown & ~empty)[scaled]]
                 if role is self.lead:
                     whole = empty
-                    partial = int(mended[scaled].sum())
+                    partial, infinite = int(mended[scaled].sum()), int(endless[scaled].sum())
         for name, array in self.mapped.items():
             rows, cols = cut.window.slices
             data[name] = torch.from_numpy(np.array(array.read(rows, cols)))[None]
@@ -217,17 +219,22 @@ class Scene:
             data[name] = torch.from_numpy(np.array(spectra))
         valid = torch.from_numpy(~whole)[None, None]
         tile = Tile(data, cut.window, cut.inner, valid, self.info)
-        return Loaded((cut,), tile, [whole[core]], role_empty, near, partial, int(whole[core].sum()), frame)
+        empty_core = whole[core]
+        nodata = int(empty_core.sum())
+        return Loaded((cut,), tile, [empty_core], role_empty, near, partial, nodata, frame, infinite)
 
-    def _role(self, role: RoleReader, window: Window, frame: int) -> tuple[torch.Tensor, np.ndarray | None, np.ndarray]:
-        """Working values of a window (in lead pixels), its nodata pixels, and the pixels that were mended."""
+    def _role(
+        self, role: RoleReader, window: Window, frame: int
+    ) -> tuple[torch.Tensor, np.ndarray | None, np.ndarray, np.ndarray]:
+        """Working values of a window (in lead pixels), its nodata pixels, those that were mended, those with infinities."""
         here = window.times(role.ratio)
         tensor, values = role.physical(here, self.dtype, frame)
         if role.labels:
-            return tensor, None, np.empty((0, 0), dtype=bool)
+            none = np.empty((0, 0), dtype=bool)
+            return tensor, None, none, none
         if role is self.lead and self.keep is not None:
             values[:, ~self.keep[window.slices].values.astype(bool)] = np.nan
-        nodata, partial = missing_pixels(values)
+        nodata, partial, infinite = missing_pixels(values)
         if partial.any() and self.fill != "none":
             fill_spectra(values, partial, role.wavelength)
         if nodata.any() and self.fill != "none":
@@ -238,7 +245,7 @@ class Scene:
             else:
                 fill_pixels(values, nodata, self.scope)
         role.to_working(values)
-        return tensor, nodata, partial
+        return tensor, nodata, partial, infinite
 
     def _fill_from_around(
         self, role: RoleReader, window: Window, frame: int, margin: int, values: np.ndarray, nodata: np.ndarray
@@ -251,7 +258,7 @@ class Scene:
         _, around = role.physical(wider.times(role.ratio), self.dtype, frame)
         if role is self.lead and self.keep is not None:
             around[:, ~self.keep[wider.slices].values.astype(bool)] = np.nan
-        empty, partial = missing_pixels(around)
+        empty, partial, _ = missing_pixels(around)
         fill_spectra(around, partial, role.wavelength)
         fill_pixels(around, empty, self.scope)
         inside = tuple(slice(s.start * role.ratio, s.stop * role.ratio) for s in _inside(window, wider))
@@ -283,7 +290,7 @@ def whole_role(scene: Scene, name: str) -> torch.Tensor:
         everything = scene.mapped[name].read(slice(None), slice(None))
         return torch.from_numpy(np.array(everything))[None]
     rows, cols = scene.info.shape
-    tensor, _, _ = scene._role(scene.roles[name], Window(0, 0, rows, cols), 0)
+    tensor, *_ = scene._role(scene.roles[name], Window(0, 0, rows, cols), 0)
     return tensor[None]
 
 
