@@ -92,6 +92,7 @@ def test_sets_of_bands() -> None:
     assert line.tolist() == [810.0, 800.0]
 
 
+@pytest.mark.slow
 def test_trained_on_some_bands_tested_on_others(tmp_path) -> None:
     cube, truth = scene(bands=160)
     data = xr.Dataset({"cube": cube, "labels": (("y", "x"), truth.astype(np.int16))})

@@ -14,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from torchspectral.backbones.starting import arguments_of, declared, find_start, native_patch
 from torchspectral.classification.labels import IGNORED, Classes, with_labels
+from torchspectral.classification.spectral_angle import MOST_CLASSES, class_colours
 from torchspectral.classification.tuned.evaluation import Tally, predict_image, probabilities
 from torchspectral.classification.tuned.network import DENSE, BackboneClassifier
 from torchspectral.classification.tuned.studies import Studies, study_patches
@@ -21,10 +22,12 @@ from torchspectral.engine.method import Window
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, UnknownName, closest
 from torchspectral.geo.grids import grid_of
 from torchspectral.io.statistics import values_of
+from torchspectral.learn.patch_sets.store import labels_of
 from torchspectral.learn.recipe import Batch, Recipe, Scene, TrainingSettings, common_bands
 from torchspectral.learn.scenes import OpenedScene
 from torchspectral.learn.splits import HELD_OUT
 from torchspectral.settings import setting
+from torchspectral.weights import Weights
 from torchspectral.weights.card import WeightsCard
 from torchspectral.weights.fit import band_problem, check_fit
 
@@ -105,7 +108,9 @@ class BackboneRecipe(Recipe):
             raise BadSettings(f"got unfrozen={s.unfrozen} with tuning={s.tuning}, expected tuning=frozen")
         if s.tuning in HEADS and s.head not in ("auto", "linear"):
             raise BadSettings(f"got head={s.head} with tuning={s.tuning}: choose tuning=frozen for this head")
-        self.backbone, self.start = find_start(s.backbone, s.initial)
+        self.backbone: str = s.backbone
+        self.start: Weights | None = None
+        self.unlabelled = IGNORED
         self.classes = Classes((), (), ())
         self.wavelength, self.fwhm, self.index = np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.int64)
         self.quantity, self.resolution = "dn", None
@@ -123,6 +128,10 @@ class BackboneRecipe(Recipe):
     def attach(self, scenes: list[OpenedScene]) -> list[OpenedScene]:
         """Bring scenes to the backbone's bands where asked for, and put labels and later dates beside them."""
         s = self.settings
+        self.backbone, self.start = find_start(s.backbone, s.initial)
+        if scenes[0].patch_set is not None:
+            self._of_patch_set(scenes)
+            return scenes
         fitted = [self._fitted(scene) for scene in scenes]
         if s.task == "change":
             from torchspectral.classification.tuned.dates import with_later
@@ -133,6 +142,30 @@ class BackboneRecipe(Recipe):
         made, self.classes, notes = with_labels(fitted, s.labels, s.field, s.ignore)
         self.notes += notes
         return made
+
+    def _of_patch_set(self, scenes: list[OpenedScene]) -> None:
+        """Classes of patch sets, which hold their own labels.
+
+        Raises
+        ------
+        BadSettings, BadInput, BandMismatch
+        """
+        s = self.settings
+        if s.labels or s.later or s.ignore:
+            raise BadSettings("got labels, later or ignore with a patch set, which has its own: leave them out")
+        if s.resample:
+            raise BadSettings("got resample=true with a patch set, whose files are read as they are: leave it out")
+        kinds = {"pixels": ("pixels",), "change": ("pixels",), "multilabel": ("multi",)}.get(s.task, ("single",))
+        facts = labels_of([scene.cube for scene in scenes], *kinds)
+        names = [str(name) for name in facts["classes"]]
+        if len(names) < 2 or len(names) > MOST_CLASSES:
+            raise BadInput(f"the patch set has {len(names)} classes, expected 2 to {MOST_CLASSES}")
+        spread = class_colours(len(names) + 1)[1:]
+        colors = tuple((int(c[0]), int(c[1]), int(c[2])) for c in spread)
+        self.classes = Classes(tuple(range(1, len(names) + 1)), tuple(names), colors)
+        self.unlabelled = IGNORED if facts.get("ignore") is None else int(facts["ignore"])
+        for scene in scenes:
+            self._to_bands(scene.cube)
 
     def _fitted(self, scene: OpenedScene) -> OpenedScene:
         """A scene whose bands the backbone takes."""
@@ -212,7 +245,8 @@ class BackboneRecipe(Recipe):
         self._choose_sizes([(cube.sizes["y"], cube.sizes["x"]) for cube in cubes])
         self.arguments = self._arguments(first)
         self._check_tuning()
-        self._check_labels(cubes)
+        if self.marked:
+            self._check_labels(cubes)
 
     def _check_tuning(self) -> None:
         """Refuse what this backbone cannot do before anything is cut; a network without weights tells."""
@@ -279,7 +313,8 @@ class BackboneRecipe(Recipe):
 
     def pairs(self, scene: Scene) -> dict[str, np.ndarray]:
         """Physical values and class indices (-1 unlabelled) of a block."""
-        assert isinstance(scene, xr.Dataset)
+        if not isinstance(scene, xr.Dataset):  # a patch of a set, whose labels come from elsewhere
+            return {"image": values_of(scene.isel(band=self.index)).astype(np.float32)}
         image = values_of(scene["cube"].isel(band=self.index)).astype(np.float32)
         made = {"image": image, "mask": self.classes.indices(scene["labels"].values)[None].astype(np.float32)}
         if self.settings.task == "change":
@@ -401,7 +436,7 @@ class BackboneRecipe(Recipe):
 
     def truth(self, batch: Batch) -> torch.Tensor:
         """Class indices (n, y, x) or (n,), -1 unknown; sets of classes (n, classes)."""
-        return truth_of(batch, self.settings.task, len(self.classes.numbers))
+        return truth_of(batch, self.settings.task, len(self.classes.numbers), self.unlabelled)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Weighted cross-entropy over what is labelled."""
@@ -434,7 +469,7 @@ class BackboneRecipe(Recipe):
         with torch.no_grad():
             if model.task in DENSE:
                 found = predict_image(model, arrays["image"], arrays["valid"], arrays.get("later"))
-                marks = torch.where(arrays["valid"] > 0, arrays["mask"], IGNORED)[0]
+                marks = self.truth({role: a[None] for role, a in arrays.items()})[0]
                 self.tally.update(found, marks.long().numpy())
             else:
                 self._tally_patches(model, arrays)
@@ -500,7 +535,7 @@ class BackboneRecipe(Recipe):
 
     def references(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Commonest class and mean spectrum of each patch."""
-        found = {"labels": truth_of(batch, "scenes", len(self.classes.numbers)).cpu()}
+        found = {"labels": truth_of(batch, "scenes", len(self.classes.numbers), self.unlabelled).cpu()}
         if "image" in batch:
             found["input"] = batch["image"].mean((-2, -1))
         return found
@@ -524,21 +559,26 @@ class BackboneRecipe(Recipe):
         }
 
 
-def truth_of(batch: Batch, task: str, classes: int) -> torch.Tensor:
+def truth_of(batch: Batch, task: str, classes: int, unlabelled: int = IGNORED) -> torch.Tensor:
     """What a batch's labels say, see `BackboneRecipe.truth`; the role ``label`` of patch sets goes before ``mask``."""
     if task in DENSE:
-        marks = batch["mask"][:, 0].long()
+        marks = _marks(batch, unlabelled)
         return torch.where(batch["valid"][:, 0] > 0, marks, IGNORED) if "valid" in batch else marks
     if "label" in batch:
         label = batch["label"]
         if task == "multilabel":
             return label[:, :, 0, 0]
         return label[:, 0, 0, 0].long()
-    marks = batch["mask"][:, 0].long()
+    marks = _marks(batch, unlabelled)
     counts = torch.stack([(marks == c).flatten(1).sum(1) for c in range(classes)], 1)
     if task == "multilabel":
         return (counts > 0).float()
     return torch.where(counts.sum(1) > 0, counts.argmax(1), IGNORED)
+
+
+def _marks(batch: Batch, unlabelled: int) -> torch.Tensor:
+    marks = batch["mask"][:, 0].long()
+    return torch.where(marks == unlabelled, IGNORED, marks)
 
 
 def _known(wavelength: Any) -> list[float] | None:
@@ -546,7 +586,7 @@ def _known(wavelength: Any) -> list[float] | None:
     return [float(w) for w in values] if values.size and np.isfinite(values).all() else None
 
 
-def recipe(method: str, settings: Mapping[str, Any] | None = None) -> Recipe:
+def recipe(method: str | None, settings: Mapping[str, Any] | None = None) -> Recipe:
     """Recipe of a method of this room.
 
     Raises
@@ -555,9 +595,9 @@ def recipe(method: str, settings: Mapping[str, Any] | None = None) -> Recipe:
         The method is not trained.
     BadSettings, MissingWeights, BadWeights
     """
-    if method != "backbone":
+    if (method or "backbone") != "backbone":
         raise UnknownName(
-            f"no training for method {method!r} in classification: {closest(method, ('backbone',))}; the others learn "
+            f"no training for method {method!r} in classification: {closest(str(method), ('backbone',))}; the others learn "
             "from the labels of the scene itself: torchspectral classify SCENE --method NAME --labels FILE -o MAP"
         )
     return BackboneRecipe(BackboneTraining.make(dict(settings or {})))

@@ -48,7 +48,9 @@ def add_lora(
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ModuleNotFoundError as error:
-        raise MissingDependency("tuning=lora needs peft, which is not installed: pip install 'torchspectral[train]'") from error
+        raise MissingDependency(
+            "tuning=lora needs peft, which is not installed: pip install 'torchspectral[train]'"
+        ) from error
     called = called_layers(network)
     if targets:
         wanted = [n for n in _linear(network.backbone) if n.rsplit(".", 1)[-1] in targets or n in targets]
