@@ -179,7 +179,12 @@ def main() -> None:
     parser.add_argument("method", choices=("essaformer", "spectral-mixup"))
     parser.add_argument("run")
     parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--start", default="", help="a run to go on from, with each band's error over its mean")
+    parser.add_argument(
+        "--start",
+        default="",
+        help="a run to go on from, at a lower rate; essaformer: with relative errors; "
+        "spectral-mixup: labelled and mixed batches alone",
+    )
     parser.add_argument("--also", nargs="*", default=[], help="scenes to score, too")
     parser.add_argument("--score-only", action="store_true")
     given = parser.parse_args()
@@ -207,6 +212,9 @@ def main() -> None:
             "rgb": rgb,
             "tv_weight": 1e-3,
         }
+        if given.start:
+            settings |= {"start": given.start, "quiet_start": False, "learning_rate": 3e-4}
+            settings |= {"rgb_batches": 0, "unlabelled_batches": 0}
         bands = {}
         seen = "interpolated to 31 bands from 400 to 700 nm; the photographs for the RGB task, too"
     card = bands | {

@@ -150,7 +150,9 @@ ROWS = [
     _row("man-other-size", "man", BadWeights, "size", size="l"),
     _row("man-other-version", "man", BadWeights, "set version=v1", weights="net.pth", version="v2",
         prepare=_checkpoint("man-v1-s", channels=2)),
-    _row("mp-hsir-no-weights", "mp-hsir", MissingWeights, "train restore", task="destripe"),
+    _row("mp-hsir-far-bands", "mp-hsir", BandMismatch, "cover",
+        prepare=lambda f: ts.save(_cube().assign_coords(wavelength=("band", np.linspace(1500, 2200, 6))), f / "scene.tif")
+        and f),
     _row("mp-hsir-task", "mp-hsir", UnknownName, "destripe", task="destrip", weights="net.pth", prepare=_mp_hsir()),
     _row("mp-hsir-task-lacking", "mp-hsir", BadSettings, "not 'haze'", task="dehaze", weights="net.pth",
         prepare=_mp_hsir()),

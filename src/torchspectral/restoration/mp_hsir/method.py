@@ -80,6 +80,8 @@ class MPHSIR(Method):
     scope = Scope.TILE
     multiple = MULTIPLE
     bands = BandRule()
+    any_bands: ClassVar[bool] = True
+    """Other numbers of bands than the network's are reached by interpolation."""
     bridges_bands: ClassVar[bool] = True
 
     def __init__(self, settings: Any = None) -> None:
