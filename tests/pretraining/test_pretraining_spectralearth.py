@@ -133,6 +133,8 @@ def test_bands_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         find_recipe("pretrain", "spectralearth-mae", {"backbone": "spec-resnet50"})
     with pytest.raises(BadSettings, match="trains no backbone"):
         find_recipe("pretrain", "spectralearth-dino", {"backbone": "spectralgpt-b"})
+    with pytest.raises(BadSettings, match="leaves none to see"):
+        small("spectralearth-mae", mask=0.9).build()
     flat = scene()
     flat[5] = 0.25
     with pytest.raises(BadInput, match=r"band 6 has the value 0\.25"):

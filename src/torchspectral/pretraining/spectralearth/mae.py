@@ -10,6 +10,7 @@ from torch import nn
 
 from torchspectral.backbones.base import Backbone
 from torchspectral.backbones.spectralearth.mae import SpecMAE, patchify, take_tokens
+from torchspectral.errors import BadSettings
 from torchspectral.learn.losses.mae import masked_error
 from torchspectral.learn.recipe import Batch, TrainingSettings
 from torchspectral.pretraining.base import PretrainingRecipe, PretrainingTraining
@@ -62,6 +63,10 @@ class MAERecipe(PretrainingRecipe):
             decoder_heads=s.decoder_heads,
             adapter_sees=s.adapter_sees,
         )
+        if made.kept < 2:
+            raise BadSettings(
+                f"mask={s.mask} of {self.tokens} tokens leaves none to see: choose larger views, smaller tokens or a lower mask"
+            )
         self.begin_from(made.encoder)
         if s.checkpointing:
             made.set_grad_checkpointing()
