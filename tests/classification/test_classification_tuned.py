@@ -126,9 +126,13 @@ def test_what_lies_under_nodata_changes_nothing(run) -> None:
         ({"tuning": "knn", "steps": 1}, "oa"),
         ({"tuning": "lora", "steps": 6, "rank": 2}, "oa"),
         pytest.param({"tuning": "adapter", "steps": 4, "class_weights": "none"}, "oa", marks=pytest.mark.slow),
-        ({"tuning": "frozen", "unfrozen": 1, "head": "upernet", "width": 16, "steps": 3}, "oa"),
+        pytest.param(
+            {"tuning": "frozen", "unfrozen": 1, "head": "upernet", "width": 16, "steps": 3},
+            "oa",
+            marks=pytest.mark.slow,
+        ),
         ({"task": "scenes", "steps": 10}, "oa"),
-        ({"task": "multilabel", "steps": 10, "split": "random"}, "map_macro"),
+        pytest.param({"task": "multilabel", "steps": 10, "split": "random"}, "map_macro", marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -146,6 +150,7 @@ def test_every_way_of_tuning_runs_to_a_map(tmp_path, settings: dict, figure: str
         assert any("one answer for each tile" in note for note in found.report.notes)
 
 
+@pytest.mark.slow
 def test_change_between_two_dates(tmp_path) -> None:
     cube, _ = scene(64, 64)
     changed = np.ones((64, 64), dtype=int)
