@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from torchspectral.bench import unmixing as bench
 from torchspectral.bench.unmixing import SEEDLESS, UnmixBenchSettings, bench_unmixing
 from torchspectral.cli import main
 from torchspectral.errors import BadInput, BadSettings, OutputExists, UnknownName
+from torchspectral.log import Step
 from torchspectral.unmixing.protocol import simulate_mixture
 from torchspectral.unmixing.scenes import LabelledScene, find_scenes, load_scene
 
@@ -149,7 +153,32 @@ def test_methods_that_run_once_do_not_depend_on_the_seed(scene: LabelledScene, t
         np.testing.assert_array_equal(one[name].values, two[name].values)
 
 
-def test_command(tmp_path: Path, no_figures: None) -> None:
+def test_a_killed_bench_keeps_what_it_measured(scene: LabelledScene, tmp_path: Path, no_figures: None) -> None:
+    simulate_mixture(3, settings={"z": 4, "bands": 40}, out=f"{tmp_path}/scenes/one/")
+    words = ["bench", "unmix", "--scenes", f"{tmp_path}/scenes", "-m", "vca-fcls", "-o", f"{tmp_path}/out"]
+    code = f"from torchspectral.cli import main; main({[*words, '--set', 'seeds=10000']!r})"
+    running = subprocess.Popen([sys.executable, "-c", code])
+    parts = tmp_path / "out/parts/one"
+    try:
+        while len(list(parts.glob("*.json"))) < 3:
+            assert running.poll() is None
+            time.sleep(0.02)
+    finally:
+        running.kill()
+        running.wait()
+    kept = {file.name: file.stat().st_mtime_ns for file in parts.glob("vca-fcls-*.json")}
+    steps: list[Step] = []
+    places = find_scenes(tmp_path / "scenes")
+    seeds = len(kept) + 1
+    found = bench_unmixing(
+        places, methods=["vca-fcls"], out=tmp_path / "out", seeds=seeds, resume=True, progress=steps.append
+    )
+    assert found["scores"][0]["seeds"] == seeds and (tmp_path / "out/scores.csv").is_file()
+    assert all((parts / name).stat().st_mtime_ns == then for name, then in kept.items())
+    assert [s.detail for s in steps][-1] == f"vca-fcls, seed {seeds} of {seeds}" and steps[-1].fraction == 1
+
+
+def test_command(tmp_path: Path, no_figures: None, capfd: pytest.CaptureFixture[str]) -> None:
     simulate_mixture(3, settings={"z": 4, "bands": 40}, out=f"{tmp_path}/scenes/one/")
     words = ["bench", "unmix", "--scenes", f"{tmp_path}/scenes", "-m", "vca-fcls,fcls", "--set", "seeds=2"]
     with pytest.raises(SystemExit) as stop:
@@ -158,6 +187,9 @@ def test_command(tmp_path: Path, no_figures: None) -> None:
     with (tmp_path / "out/scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["scene"], row["method"]) for row in rows] == [("one", "vca-fcls"), ("one", "fcls")]
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "-o", f"{tmp_path}/other", "--set", "seed=3"])
+    assert stop.value.code == 2 and "--set seed" in capfd.readouterr().err
 
 
 @pytest.mark.slow

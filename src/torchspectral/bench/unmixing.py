@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from torchspectral.bench.shared import cost, key_of, plain_name, rows_of, write_
 from torchspectral.bench.store import Measured, Store
 from torchspectral.cube import good_bands
 from torchspectral.errors import BadInput, BadSettings, OutputExists, TorchspectralError
-from torchspectral.log import Progress, Step, no_progress
+from torchspectral.log import Progress, Step, get_logger, no_progress
 from torchspectral.report.files import write_whole
 from torchspectral.report.html import write_html
 from torchspectral.report.unmixing import unmixing_comparison
@@ -179,9 +179,16 @@ def bench_unmixing(
         store = _store(scene, library, chosen, folder, resume)
         tasks = [_Task(scene, n, special.get(n, {}), library, chosen, seed, store) for n in names]
         one = _seen(scene)
-        for done, (name, found) in enumerate(_run_all(tasks, jobs), start=1):
+        share, title = 1 / (len(names) * len(scenes)), scene.name
+
+        def told(
+            done: float, what: str, begun: float = number / len(scenes), share: float = share, title: str = title
+        ) -> None:
+            get_logger("bench").info("%s: %s", title, what)
+            progress(Step(title, begun + done * share, what))
+
+        for name, found in _run_all(tasks, jobs, told):
             one.measured[name] = found
-            progress(Step(scene.name, (number + done / len(names)) / len(scenes), name))
         one.measured = {name: one.measured[name] for name in names}
         seen.append(one)
     for one in seen:
@@ -219,10 +226,13 @@ def _seen(scene: LabelledScene) -> _Seen:
     return _Seen(scene.name, scene.names, maps, spectra, wavelength, [*scene.notes, *scene.warnings])
 
 
-def _run_all(tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[str, list[Measured]]]:
+def _run_all(
+    tasks: Sequence[_Task], jobs: int, told: Callable[[float, str], None]
+) -> Iterator[tuple[str, list[Measured]]]:
+    """Each method with its turns; `told` how many methods are done, after every seed (or method, in processes)."""
     if jobs == 1:
-        for task in tasks:
-            yield task.method, turns_of(task)
+        for number, task in enumerate(tasks):
+            yield task.method, turns_of(task, lambda done, what, number=number: told(number + done, what))
         return
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
@@ -230,7 +240,8 @@ def _run_all(tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[str, list[Meas
     pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"), initializer=_one_thread)
     try:
         waiting = {pool.submit(turns_of, task): task.method for task in tasks}
-        for done in as_completed(waiting):
+        for number, done in enumerate(as_completed(waiting), start=1):
+            told(number, waiting[done])
             yield waiting[done], done.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -242,7 +253,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def turns_of(task: _Task) -> list[Measured]:
+def turns_of(task: _Task, told: Callable[[float, str], None] = lambda done, what: None) -> list[Measured]:
     """Measure a method with every seed; what was measured before is taken from the store."""
     seeds = 1 if task.method in SEEDLESS and not set(DRAWS) & task.settings.keys() else task.chosen.seeds
     began = time.perf_counter()
@@ -259,6 +270,7 @@ def turns_of(task: _Task) -> list[Measured]:
                 known = replace(known, picture=None, curve=None, error_map=None)
             task.store.put(key, task.settings, known)
         found.append(known)
+        told((turn + 1) / seeds, f"{task.method}, seed {turn + 1} of {seeds}")
         if not known.figures:
             break
     return found

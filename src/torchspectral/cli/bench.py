@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from torchspectral.cli.options import Bbox, Config, Json, Opening, Out, Overwrite, Scenes, Seed, parse_opening
+
+if TYPE_CHECKING:
+    from torchspectral.result import Result
+
+Methods = Annotated[str, typer.Option("--method", "-m", help='Methods, comma-separated, or "all".')]
+BenchSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Setting of the bench, FIELD=VALUE, or of a method, METHOD.FIELD=VALUE; repeat."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep what an earlier bench in the folder measured.")]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare methods on a scene: tables and figures.")
 
@@ -17,10 +28,7 @@ def sharpen(
     scene: Annotated[Path, typer.Argument(help="Product.", show_default=False)],
     output: Out,
     *,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Setting of the bench, FIELD=VALUE, or of a method, METHOD.FIELD=VALUE; repeat."),
-    ] = None,
+    settings: BenchSettings = None,
     pan: Annotated[
         Path | None,
         typer.Argument(help="PAN image; else the product's own, else simulated.", show_default=False),
@@ -29,7 +37,7 @@ def sharpen(
         list[Path] | None,
         typer.Option("--guide", help="Finer image of several bands for guided methods; else simulated; repeat."),
     ] = None,
-    method: Annotated[str, typer.Option("--method", "-m", help='Methods, comma-separated, or "all".')] = "all",
+    method: Methods = "all",
     ratio: Annotated[
         int | None,
         typer.Option("--ratio", help="Resolution ratio; that of the pair by default, else 4.", min=2),
@@ -38,9 +46,7 @@ def sharpen(
     opening: Opening = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what an earlier bench in the folder measured.")
-    ] = False,
+    resume: Resume = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -50,7 +56,6 @@ def sharpen(
     """
     from torchspectral.bench.sharpening import bench_sharpening
     from torchspectral.cli.sharpen import open_guides
-    from torchspectral.cli.show import print_result, progress_bar
     from torchspectral.io import list_layers, open_product
 
     own, special = split_settings(settings or [])
@@ -60,23 +65,22 @@ def sharpen(
     if fine is None and "pan" in list_layers(scene, reader=given.get("reader")):
         both = open_product(scene, layers=("pan",), **given)
         cube, fine = both["cube"].drop_vars([n for n in ("y_pan", "x_pan") if n in both["cube"].coords]), both["pan"]
-    with progress_bar("bench") as progress:
-        result = bench_sharpening(
-            cube,
-            fine,
-            guides=open_guides(guide) if guide else None,
-            bbox=bbox,
-            methods=None if method == "all" else [m.strip() for m in method.split(",")],
-            ratio=ratio,
-            out=output,
-            seed=seed,
-            overwrite=overwrite,
-            resume=resume,
-            method_settings=special,
-            progress=progress,
-            **own,
-        )
-    print_result(result, as_json)
+    _compare(
+        bench_sharpening,
+        cube,
+        fine,
+        guides=open_guides(guide) if guide else None,
+        bbox=bbox,
+        ratio=ratio,
+        resume=resume,
+        method_settings=special,
+        own=own,
+        method=method,
+        out=output,
+        seed=seed,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -101,21 +105,19 @@ def restore(
     """
     from torchspectral.bench.restoration import bench_restoration
     from torchspectral.cli.batch import expand
-    from torchspectral.cli.show import print_result, progress_bar
     from torchspectral.io import open_product
 
     given = parse_opening(opening)
-    with progress_bar("bench") as progress:
-        result = bench_restoration(
-            [open_product(path, **given) for path in expand(scenes)],
-            methods=None if method == "all" else [m.strip() for m in method.split(",")],
-            recipes=[r.strip() for r in noise.split(",")],
-            out=output,
-            seed=seed,
-            overwrite=overwrite,
-            progress=progress,
-        )
-    print_result(result, as_json)
+    _compare(
+        bench_restoration,
+        [open_product(path, **given) for path in expand(scenes)],
+        recipes=[r.strip() for r in noise.split(",")],
+        method=method,
+        out=output,
+        seed=seed,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -123,21 +125,16 @@ def superres(
     scenes: Scenes,
     output: Out,
     *,
-    method: Annotated[str, typer.Option("--method", "-m", help='Methods, comma-separated, or "all".')] = "all",
+    method: Methods = "all",
     weights: Annotated[
         list[str] | None,
         typer.Option("--weights", help="Weights of a method: a file or a name; repeat for more methods."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Setting of the bench, FIELD=VALUE, or of a method, METHOD.FIELD=VALUE; repeat."),
-    ] = None,
+    settings: BenchSettings = None,
     opening: Opening = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what an earlier bench in the folder measured.")
-    ] = False,
+    resume: Resume = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -147,27 +144,25 @@ def superres(
     """
     from torchspectral.bench.superresolution import bench_superresolution
     from torchspectral.cli.batch import expand
-    from torchspectral.cli.show import print_result, progress_bar
     from torchspectral.io import open_product
 
     own, special = split_settings(settings or [])
     given, paths = parse_opening(opening), expand(scenes)
     names = [path.stem for path in paths]
-    with progress_bar("bench") as progress:
-        result = bench_superresolution(
-            [open_product(path, **given) for path in paths],
-            names=names if len(set(names)) == len(names) else [str(path) for path in paths],
-            methods=None if method == "all" else [m.strip() for m in method.split(",")],
-            weights=weights,
-            out=output,
-            seed=seed,
-            overwrite=overwrite,
-            resume=resume,
-            method_settings=special,
-            progress=progress,
-            **own,
-        )
-    print_result(result, as_json)
+    _compare(
+        bench_superresolution,
+        [open_product(path, **given) for path in paths],
+        names=names if len(set(names)) == len(names) else [str(path) for path in paths],
+        weights=weights,
+        resume=resume,
+        method_settings=special,
+        own=own,
+        method=method,
+        out=output,
+        seed=seed,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -181,10 +176,7 @@ def unmix(
     method: Annotated[
         str, typer.Option("--method", "-m", "--methods", help='Methods, comma-separated, or "all".')
     ] = "all",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Setting of the bench, FIELD=VALUE, or of a method, METHOD.FIELD=VALUE; repeat."),
-    ] = None,
+    settings: BenchSettings = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Short for --set seeds=N.", min=1)] = None,
     library: Annotated[
         Path | None,
@@ -197,9 +189,7 @@ def unmix(
     opening: Opening = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what an earlier bench in the folder measured.")
-    ] = False,
+    resume: Resume = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -208,7 +198,6 @@ def unmix(
     Example: torchspectral bench unmix --scenes scenes/ -m vca-fcls,l12-nmf --set seeds=20 -o bench/
     """
     from torchspectral.bench.unmixing import bench_unmixing
-    from torchspectral.cli.show import print_result, progress_bar
     from torchspectral.errors import BadSettings
     from torchspectral.io.libraries import read_library
     from torchspectral.unmixing.scenes import find_scenes, load_scene
@@ -220,20 +209,40 @@ def unmix(
     given = parse_opening(opening)
     if "scale" in given:
         raise BadSettings("got --open scale=..., expected --scale: the bench divides raw numbers itself")
+    _compare(
+        bench_unmixing,
+        [load_scene(place, scale=scale, **given) for place in found],  # type: ignore[arg-type]
+        library=read_library(library) if library else None,
+        jobs=jobs,
+        resume=resume,
+        method_settings=special,
+        own=own,
+        method=method,
+        out=output,
+        seed=seed,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
+
+
+def _compare(
+    bench: Callable[..., Result],
+    *scenes: Any,
+    method: str,
+    as_json: bool,
+    own: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> None:
+    """Run a bench with the methods of a comma-separated list, or all, and its own settings; print where the tables are."""
+    from torchspectral.cli.show import print_result, progress_bar
+    from torchspectral.errors import BadSettings
+
+    methods = None if method == "all" else [m.strip() for m in method.split(",")]
+    chosen = dict(own or {})
+    if taken := chosen.keys() & {"methods", "progress", *options}:
+        raise BadSettings(f"got --set {min(taken)}=..., expected a setting of the bench: it is an option, see --help")
     with progress_bar("bench") as progress:
-        result = bench_unmixing(
-            [load_scene(place, scale=scale, **given) for place in found],  # type: ignore[arg-type]
-            methods=None if method == "all" else [m.strip() for m in method.split(",")],
-            library=read_library(library) if library else None,
-            out=output,
-            seed=seed,
-            jobs=jobs,
-            overwrite=overwrite,
-            resume=resume,
-            method_settings=special,
-            progress=progress,
-            **own,
-        )
+        result = bench(*scenes, methods=methods, progress=progress, **options, **chosen)
     print_result(result, as_json)
 
 
