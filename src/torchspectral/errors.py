@@ -33,7 +33,7 @@ class MissingDependency(TorchspectralError, ImportError):
 
 _EXTRAS = {
     "torch": "torch", "einops": "torch", "safetensors": "torch", "timm": "torch", "lightning": "train", "torchmetrics": "train",
-    "sklearn": "train", "geopandas": "vectors", "pyogrio": "vectors", "shapely": "vectors", "distributed": "cluster",
+    "sklearn": "train", "peft": "train", "pyarrow": "train", "geopandas": "vectors", "pyogrio": "vectors", "shapely": "vectors", "distributed": "cluster",
     "tensorly": "demo", "panel": "viewer", "hvplot": "viewer",
 }  # fmt: skip
 
