@@ -79,3 +79,23 @@ def test_bf16_trains(method: str, tmp_path: Path) -> None:
     )
     assert np.isfinite(made["curves"]["held_out_loss"]).all()
     assert all(p.dtype == torch.float32 for p in made["network"].parameters())
+
+
+def test_the_command_line_trains_on_a_generated_patch_set(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from torchspectral.cli.app import build
+
+    def call(*words: str) -> None:
+        done = CliRunner().invoke(build(), list(words))
+        assert done.exit_code == 0, done.output
+
+    call("simulate", "patches", "-n", "24", "--set", "size=16", "-o", f"{tmp_path}/patches")
+    small = ["patch=16", "batch=8", "network={dim: 16, depth: 1, heads: 2}", "hidden=16", "outputs=16"]
+    pairs = [word for pair in small for word in ("--set", pair)]
+    call(
+        "train", "pretrain", "--method", "spectralearth-dino", "--data", f"{tmp_path}/patches", "--steps", "4", *pairs,
+        "-o", f"{tmp_path}/run",
+    )  # fmt: skip
+    card = ts.weights.load(tmp_path / "run").card
+    assert card.model == "spec-vit-s" and card.bands == 202 and card.quantity == "reflectance"

@@ -97,7 +97,7 @@ def train(
         result = run(
             task,
             chosen,
-            _scenes(task, data, seed),
+            _scenes(task, data, seed, parse_opening(opening)),
             out=output,
             settings={**own, **parse_pairs(settings or [])},
             opening=parse_opening(opening),
@@ -129,15 +129,18 @@ def _method(task: str, method: str | None, own: dict[str, Any]) -> str:
     return method or "backbone"
 
 
-def _scenes(task: str, data: list[Path], seed: int) -> list[Any]:
-    """Products, and the cubes of data sets that restoration knows by name."""
+def _scenes(task: str, data: list[Path], seed: int, opening: dict[str, Any]) -> list[Any]:
+    """Products, patch sets as they are, and the cubes of data sets that restoration knows by name."""
     from torchspectral.cli.batch import expand
+    from torchspectral.learn.patch_sets.patch_set import of_path
 
-    if task not in ("restore", "restoration"):
-        return expand(data)
+    sets = [path for path in data if "layout" in opening or of_path(path)]
+    rest = [path for path in data if path not in sets]
+    if task not in ("restore", "restoration") or not rest:
+        return [*sets, *(expand(rest) if rest else [])]
     from torchspectral.restoration.data import training_data
 
-    found: list[Any] = []
-    for scene in training_data([str(path) for path in data], seed):
+    found: list[Any] = [*sets]
+    for scene in training_data([str(path) for path in rest], seed):
         found += expand([scene]) if isinstance(scene, Path) else [scene]
     return found
