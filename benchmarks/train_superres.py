@@ -217,6 +217,7 @@ def main() -> None:
             settings |= {"rgb_batches": 0, "unlabelled_batches": 0}
         bands = {}
         seen = "interpolated to 31 bands from 400 to 700 nm; the photographs for the RGB task, too"
+    before = 2400 if given.method == "essaformer" else 900
     card = bands | {
         "name": name,
         "quantity": "any",
@@ -229,7 +230,7 @@ def main() -> None:
         "photographs, and in generated fields with sharp edges: one real place only",
         "preprocessing": "scenes divided by their largest value, degraded bicubically, antialiased, by 4",
         "command": (
-            f"python benchmarks/train_superres.py {given.method} BEFORE --steps 2400, then " if given.start else ""
+            f"python benchmarks/train_superres.py {given.method} BEFORE --steps {before}, then " if given.start else ""
         )
         + f"python benchmarks/train_superres.py {given.method} RUN --steps {given.steps}"
         + (" --start BEFORE" if given.start else ""),

@@ -6,7 +6,15 @@ import numpy as np
 from table import Row
 
 import torchspectral as ts
-from torchspectral.errors import BadCube, BadInput, BadSettings, MissingWeights, ProductNotFound, UnknownName
+from torchspectral.errors import (
+    BadCube,
+    BadInput,
+    BadSettings,
+    BandMismatch,
+    MissingWeights,
+    ProductNotFound,
+    UnknownName,
+)
 from torchspectral.superresolution import chikusei_parts, degrade, mix_spectra, mixing_matrix
 
 
@@ -26,7 +34,8 @@ ROWS = [
     Row("superres-two-scales", _superres(scale=2, settings={"scale": 4}), BadSettings, "one of them"),
     Row("superres-kernel", _superres(settings={"kernel": "sinc"}), BadSettings, "kernel"),
     Row("superres-components", _superres(settings={"components": 9}), BadSettings, "9 for 3 bands"),
-    Row("superres-no-weights", _superres(method="spectral-mixup"), MissingWeights, "train superres"),
+    Row("superres-few-bands", _superres(method="essaformer"), BandMismatch, "16 bands and the scene has 3"),
+    Row("superres-other-bands", _superres(method="spectral-mixup"), BandMismatch, "31"),
     Row("superres-weights-and-state", _superres(weights="x", state={}), BadSettings, "one of them"),
     Row("superres-no-file", _superres(method="essaformer", weights="no/such.pth"), ProductNotFound, "no/such"),
     Row("superres-state", _superres(method="essaformer", state={"a": 1}), MissingWeights, "trained weights"),

@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_refused(tmp_path) -> None:
     with pytest.raises(BandMismatch, match="expect 4"):
         ts.superres(_cube(3), weights=path)
     with pytest.raises(MissingWeights, match="trained weights"):
-        ts.superres(_cube(), method="spectral-mixup")
+        ts.superres(_cube(), method="spectral-mixup", state={})
     with pytest.raises(BadSettings, match="no weights"):
         ts.superres(_cube(), method="interpolation", weights=path)
 
