@@ -24,8 +24,8 @@ CHUNK = 1 << 18
 class LrtvSettings(Settings):
     """LRTV."""
 
-    tau: float = setting(0.01, "weight of the total variation, bands in 0..1", ge=0)
-    sparse: float = setting(10.0, "weight of the sparse noise, times 1 / sqrt(rows x columns)", gt=0)
+    tau: float = setting(0.02, "weight of the total variation, bands in 0..1; 0.01 in the paper", ge=0)
+    sparse: float = setting(5.0, "weight of the sparse noise, times 1 / sqrt(rows x columns)", gt=0)
     rank: int | None = setting(None, "rank of the bands; None: one more than HySime finds", ge=1)
     iterations: int = setting(40, "iterations", ge=1)
     inner: int = setting(10, "iterations of each total-variation step", ge=1)
