@@ -94,6 +94,18 @@ def bare(axes: Axes) -> None:
 
 def figure_png(figure: Figure, dpi: float = 120) -> bytes:
     """A figure as PNG bytes, without metadata that changes from run to run."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    # `savefig` draws everything once for the layout and once more for the picture; the layout needs no drawing.
+    canvas, engine, before = FigureCanvasAgg(figure), figure.get_layout_engine(), figure.dpi
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    try:
+        figure.dpi = dpi
+        if engine is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")
+        canvas.print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+    finally:
+        figure.dpi = before
+        figure.set_layout_engine(engine)
     return buffer.getvalue()
