@@ -23,6 +23,8 @@ PLANS = {
     "dip": PriorPlan("dip", 30, 1e-2, drop=25, channels=8),
     "dhp": PriorPlan("dhp", 30, 1e-2, channels=8),
 }
+SHORT = {"dip": PriorPlan("dip", 12, 1e-2, drop=8, channels=8), "dhp": PriorPlan("dhp", 12, 1e-2, channels=8)}
+"""Two rounds and a part: what the structure of a fit needs."""
 
 
 def _scene(rows: int = 18, cols: int = 21, ratio: int = 2, hole: bool = False) -> PriorScene:
@@ -44,22 +46,23 @@ def test_the_loss_falls(kind: str) -> None:
     drawn = draw_prior(PLANS[kind], found, _scene().pan, 4)
     assert drawn.shape == (1, 4, 36, 42)
     assert torch.equal(drawn, draw_prior(PLANS[kind], found, _scene().pan, 4))
-    assert torch.equal(drawn, prior_image(PLANS[kind], _scene(), 0))
 
 
-@pytest.mark.parametrize("kind", PLANS)
+@pytest.mark.parametrize("kind", SHORT)
 def test_a_stopped_fit_goes_on_bit_for_bit(kind: str) -> None:
     whole: dict = {}
-    list(fit_prior(PLANS[kind], _scene(), 3, whole))
+    list(fit_prior(SHORT[kind], _scene(), 3, whole))
     found: dict = {}
-    rounds = fit_prior(PLANS[kind], _scene(), 3, found)
-    for _ in range(3):
+    rounds = fit_prior(SHORT[kind], _scene(), 3, found)
+    for _ in range(2):
         next(rounds)
     kept = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in found.items()}
-    list(fit_prior(PLANS[kind], _scene(), 3, kept))
+    assert any(".adam." in key for key in kept)
+    list(fit_prior(SHORT[kind], _scene(), 3, kept))
     assert set(kept) == set(whole)
     for key, value in whole.items():
         assert torch.equal(value, kept[key]) if isinstance(value, torch.Tensor) else value == kept[key]
+    assert torch.equal(draw_prior(SHORT[kind], whole, _scene().pan, 4), prior_image(SHORT[kind], _scene(), 3))
 
 
 def test_what_nodata_holds_does_not_matter() -> None:
@@ -67,7 +70,7 @@ def test_what_nodata_holds_does_not_matter() -> None:
     other = PriorScene(scene.low.clone(), scene.pan.clone(), scene.valid)
     other.low[..., 4:9, 3:7] = 7.0
     other.pan[..., 8:18, 6:14] = -3.0
-    for plan in PLANS.values():
+    for plan in SHORT.values():
         assert torch.equal(prior_image(plan, scene, 0), prior_image(plan, other, 0))
 
 
@@ -87,7 +90,7 @@ def test_lanczos_decimates_on_the_interpolators_grid(ratio: int) -> None:
 
 def test_small_and_odd_scenes_have_a_larger_canvas() -> None:
     for size in ((1, 3), (9, 17)):
-        assert prior_image(PLANS["dip"], _scene_of(*size), 0).shape == (1, 2, 3 * size[0], 3 * size[1])
+        assert prior_image(SHORT["dip"], _scene_of(*size), 0).shape == (1, 2, 3 * size[0], 3 * size[1])
 
 
 def _scene_of(rows: int, cols: int) -> PriorScene:
@@ -128,6 +131,6 @@ def test_memory_is_asked_before_the_work_and_states_must_fit() -> None:
     with pytest.raises(TooLarge):
         ts.sharpen(hs, pan, method="dhp-darn", state=_state("dhp-darn"), max_memory="1MB")
     found: dict = {}
-    list(fit_prior(PLANS["dip"], _scene(), 0, found))
+    list(fit_prior(SHORT["dip"], _scene(), 0, found))
     with pytest.raises(BadWeights, match="fit this scene again"):
         draw_prior(PLANS["dip"], found, _scene().pan, 5)

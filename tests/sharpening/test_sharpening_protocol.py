@@ -10,7 +10,7 @@ from torchspectral.errors import BadSettings, GridMismatch, MissingMetadata, Out
 from torchspectral.geo import grid_of, place, place_swath
 from torchspectral.ops.mtf import mtf_filter
 from torchspectral.sharpening.degraded import DegradedArray
-from torchspectral.sharpening.protocol import wald_pairs
+from torchspectral.sharpening.training_pairs import wald_pairs
 
 
 def _cube(bands: int = 6, rows: int = 26, cols: int = 33, dtype: str = "float32", **attrs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,7 +54,7 @@ def coregister(
     """
     from torchspectral.cli.batch import expand, outputs_for, run_batch
     from torchspectral.cli.verb import refuse_input_as_output
-    from torchspectral.errors import BadSettings
+    from torchspectral.errors import BadSettings, OutputExists
     from torchspectral.geo import coregister as run
     from torchspectral.io import open_product, save
 
@@ -69,17 +70,46 @@ def coregister(
     told = {"open": opening, "open_reference": reference_opening}
 
     def work(source: Path, target: OutPath) -> Any:
-        result = run(
-            open_product(source, **parse_opening(opening)),
-            open_product(reference, **parse_opening(reference_opening)),
-            bands=chosen[0],
-            reference_bands=chosen[1],
-            max_shift=max_shift,
-            resample=resample,
-        )
+        if target.exists() and not overwrite:
+            raise OutputExists(f"{target} exists: --overwrite replaces it, or choose another name")
+        cube = open_product(source, **parse_opening(opening))
+        fixed = open_product(reference, **parse_opening(reference_opening))
+        check_numbers(cube, chosen[0], "--bands")
+        check_numbers(fixed, chosen[1], "--reference-bands")
+        result = run(cube, fixed, bands=chosen[0], reference_bands=chosen[1], max_shift=max_shift, resample=resample)
         result.report.options |= {name: pairs for name, pairs in told.items() if pairs}
+        make_folder(target)
         path = save(result.primary, target, overwrite=overwrite, report=result.report)
         result.paths[next(iter(result))] = str(path)
         return result
 
     run_batch(paths, output, ".tif", work, skip_existing=skip_existing, as_json=as_json, into_folder=True)
+
+
+def check_numbers(image: Any, bands: Sequence[int] | None, option: str) -> None:
+    """Refuse numbers of bands that an image does not have, counted from 1 as they were given.
+
+    Raises
+    ------
+    BandMismatch
+    """
+    from torchspectral.errors import BandMismatch
+
+    wrong = [band + 1 for band in bands or () if band >= image.shape[0]]
+    if wrong:
+        raise BandMismatch(f"got {option} {', '.join(map(str, wrong))}, expected numbers from 1 to {image.shape[0]}")
+
+
+def make_folder(target: Path) -> None:
+    """Make the folder that an output goes to.
+
+    Raises
+    ------
+    OutputFailed
+    """
+    from torchspectral.errors import OutputFailed
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFailed(f"cannot make the folder {target.parent}: {error.strerror or error}") from None

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torchspectral.cli.options import Engine, Json, Out, Scene, Settings, Weights, with_engine
+from torchspectral.cli.options import Engine, Json, Out, Scene, Settings, Weights, parse_opening, with_engine
 
 
 @with_engine
@@ -49,7 +49,7 @@ def sharpen(
 
     Example: torchspectral sharpen hs.tif --guide guide.tif -o sharp.tif
     """
-    from torchspectral.cli.verb import open_pan, run_verb
+    from torchspectral.cli.verb import run_verb
     from torchspectral.errors import BadSettings
     from torchspectral.settings import parse_pairs
     from torchspectral.sharpening.base import DEFAULT, DEFAULT_GUIDED
@@ -100,6 +100,33 @@ def _remember_guides(output: Path, guides: Sequence[Path]) -> None:
         part = path.with_name(f".{path.name}.partial")
         part.write_text(yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
         part.replace(path)
+
+
+def open_pan(scene: Path, pan: Path | None, engine: Engine) -> Any:
+    """The PAN, cut to the ground of the scene's window; one of another CRS is cut where it is resampled.
+
+    Raises
+    ------
+    MissingMetadata
+        None was given and the product has none.
+    """
+    from torchspectral.cli.verb import prepare
+    from torchspectral.errors import MissingMetadata
+    from torchspectral.geo import crop, grid_of
+    from torchspectral.io import list_layers, open_product
+
+    if pan is None:
+        given = parse_opening(engine.opening)
+        if "pan" not in list_layers(scene, reader=given.get("reader")):
+            raise MissingMetadata(f"{scene.name} has no PAN of its own: give one, torchspectral sharpen HS PAN -o OUT")
+        both = open_product(scene, layers=("pan",), bbox=engine.bbox, **given)
+        fine = both["pan"].drop_vars([n for n in both["pan"].coords if not str(n).endswith("_pan")])
+        return fine.rename({n: str(n).removesuffix("_pan") for n in (*fine.dims, *fine.coords)})
+    finer = open_product(pan)
+    if engine.bbox is None or grid_of(finer).kind == "none":
+        return finer
+    window = grid_of(prepare(scene, engine))
+    return crop(finer, window.bounds) if grid_of(finer).crs == window.crs else finer
 
 
 def open_guides(paths: Sequence[Path]) -> list[Any]:

@@ -131,31 +131,6 @@ def prepare(source: Path, engine: Engine) -> Any:
     return cube
 
 
-def open_pan(scene: Path, pan: Path | None, engine: Engine) -> Any:
-    """The finer image of a sharpening, cut to the ground of the scene's window.
-
-    Raises
-    ------
-    MissingMetadata
-        None was given and the product has none.
-    """
-    from torchspectral.errors import MissingMetadata
-    from torchspectral.geo import crop, grid_of
-    from torchspectral.io import list_layers, open_product
-
-    if pan is None:
-        given = parse_opening(engine.opening)
-        if "pan" not in list_layers(scene, reader=given.get("reader")):
-            raise MissingMetadata(f"{scene.name} has no PAN of its own: give one, torchspectral sharpen HS PAN -o OUT")
-        both = open_product(scene, layers=("pan",), bbox=engine.bbox, **given)
-        fine = both["pan"].drop_vars([n for n in both["pan"].coords if not str(n).endswith("_pan")])
-        return fine.rename({n: str(n).removesuffix("_pan") for n in (*fine.dims, *fine.coords)})
-    finer = open_product(pan)
-    if engine.bbox is None or grid_of(finer).kind == "none":
-        return finer
-    return crop(finer, grid_of(prepare(scene, engine)).bounds)
-
-
 def _plan(card: Any, source: Path, target: OutPath, engine: Engine, inputs: Mapping[str, Path]) -> dict[str, Any]:
     """What a run would do, with everything checked that costs no pixels."""
     from torchspectral.errors import OutputExists, ProductNotFound

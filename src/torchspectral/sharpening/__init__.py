@@ -9,7 +9,7 @@ from typing import Any
 
 from torchspectral.lazy import lookup
 
-_PUBLIC = {"sharpen": "base", "simulate_wald": "protocol", "wald_pairs": "protocol", "fuse": "whole"}
+_PUBLIC = {"sharpen": "base", "simulate_wald": "protocol", "wald_pairs": "training_pairs", "fuse": "whole"}
 
 __all__ = sorted(_PUBLIC)
 

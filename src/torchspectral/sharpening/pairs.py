@@ -129,9 +129,13 @@ def fit_fine(
     """
     if zoom is None:
         try:
-            return fit_grid(fine, cube, Input(what, ratio="finer"), False, Report())[0]
+            fitted = fit_grid(fine, cube, Input(what, ratio="finer"), False, Report())[0]
         except GridMismatch as error:
             problem = error
+        else:
+            if grid_of(fine).kind == "none" and grid_of(cube).kind != "none":
+                done.notes.append(f"the {what} has no georeference: taken to cover exactly the cube's ground")
+            return fitted
     else:
         problem = GridMismatch(f"{what}: it does not fit the grid of the finest guide")
     here, there = grid_of(fine), grid_of(cube)
@@ -161,6 +165,8 @@ def fit_fine(
         why = f"its CRS is {_name(here)}, the cube's {_name(there)}"
     elif abs(ratio - whole) > SAME_SIZE * whole:
         why = f"the ratio is {ratio:.4g}, no whole number"
+    elif not _same_way(here, target):
+        why = "its rows and columns run another way than the cube's"
     else:
         why = "its pixels lie between the cube's"
     if not resample:
@@ -169,6 +175,13 @@ def fit_fine(
         )
     done.resampled.append(f"{what} (cubic) to {target.height} x {target.width} pixels, ratio {whole}: {why}")
     return align(as_floats(fine), target, resampling="cubic")
+
+
+def _same_way(here: Grid, there: Grid) -> bool:
+    """Whether rows and columns of two grids of like pixels run in the same directions, to a thousandth of a pixel."""
+    a, b = here.transform, there.transform
+    size = math.hypot(b.a, b.d)
+    return max(abs(a.a - b.a), abs(a.b - b.b), abs(a.d - b.d), abs(a.e - b.e)) <= 1e-3 * size
 
 
 def _same_pixels(here: Grid, target: Grid) -> bool:

@@ -143,11 +143,11 @@ def estimate(
             image = np.asarray(finer.isel(here).values, dtype=np.float64)
             if valid is not None:
                 image[valid.isel(here).values == 0] = np.nan
-            wanted, seen = np.einsum("kb,byx->kyx", mixes, band), np.isfinite(image).all(0)
-            there = np.isfinite(wanted).all(0)
+            wanted, seen = np.einsum("kb,byx->kyx", mixes, band), np.asarray(np.isfinite(image).all(0))
+            there = np.asarray(np.isfinite(wanted).all(0))
             if not there.any() or not seen.any():
                 continue
-            blocks = seen.reshape(c - a, ratio, d - b, ratio).all((1, 3))
+            blocks = np.asarray(seen.reshape(c - a, ratio, d - b, ratio).all((1, 3)))
             weight = torch.from_numpy((there & _eroded(blocks)).astype(np.float64))
             filled = np.where(seen, image, image[:, seen].mean(1)[:, None, None])
             known = np.where(there, wanted, wanted[:, there].mean(1)[:, None, None])

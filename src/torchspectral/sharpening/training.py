@@ -10,14 +10,15 @@ import torch
 import xarray as xr
 
 from torchspectral.engine.device import parse_device
-from torchspectral.errors import BandMismatch, UnknownName, closest
-from torchspectral.learn.recipe import Batch, Recipe, Scene, TrainingSettings, common_bands
+from torchspectral.errors import UnknownName, closest
+from torchspectral.learn.recipe import Batch, Recipe, Scene, TrainingSettings
+from torchspectral.learn.scene_pairs import ScenePairs, cubes_of
 from torchspectral.ops.interpolate import check_ratio, interpolation_halo
 from torchspectral.ops.mtf import HS_GAIN, kernel_size
 from torchspectral.settings import setting
 from torchspectral.sharpening.deep.prior_fit import PriorPlan, PriorScene, prior_image
 from torchspectral.sharpening.deep.prior_method import DEEP_PRIOR, INTERPOLATED_PRIOR
-from torchspectral.sharpening.protocol import wald_pairs
+from torchspectral.sharpening.training_pairs import wald_pairs
 
 
 class SharpeningTraining(TrainingSettings):
@@ -31,7 +32,7 @@ class SharpeningTraining(TrainingSettings):
     mtf_gain: float = setting(0.0, "MTF gain of the cube's bands; 0: the sensor's, 0.3 where unknown", ge=0, lt=1)
 
 
-class SharpeningRecipe(Recipe):
+class SharpeningRecipe(ScenePairs):
     """A network on pairs of Wald's protocol: scenes become the truth, their degraded copies the input.
 
     Scenes that come with a layer ``pan`` (a Dataset) use it, others a PAN made of their bands.
@@ -55,34 +56,24 @@ class SharpeningRecipe(Recipe):
         super().__init__(settings)
         self.multiple = check_ratio(self.settings.ratio)
         self.reach = kernel_size(self.multiple) // 2 + self.multiple * interpolation_halo(self.multiple)
-        self.wavelength = np.zeros(0)
-        self.index = np.zeros(0, dtype=np.int64)
         self.fwhm = np.zeros(0)
-        self.quantity = "dn"
-        self.gain = float(self.settings.gain) or 1.0
 
     def prepare(self, scenes: Sequence[Scene]) -> None:
-        """Common bands, quantity and gain of the scenes.
+        """Common bands, quantity and gain of the scenes, and the widths of the first one's bands.
 
         Raises
         ------
         BandMismatch
             Bands or quantities differ.
         """
-        self.wavelength, self.index = common_bands(scenes)
-        cubes = [scene["cube"] if isinstance(scene, xr.Dataset) else scene for scene in scenes]
-        quantities = {str(cube.attrs.get("quantity", "dn")) for cube in cubes}
-        if len(quantities) > 1:
-            raise BandMismatch(
-                f"got scenes of {' and '.join(sorted(quantities))}, expected one quantity in all of them"
-            )
-        self.quantity = quantities.pop()
-        first = cubes[0]
-        self.fwhm = (
-            np.asarray(first["fwhm"].values, dtype=np.float64)[self.index] if "fwhm" in first.coords else np.zeros(0)
-        )
-        if not self.settings.gain:
-            self.gain = 65536.0 if self.quantity == "dn" else 1.0
+        super().prepare(scenes)
+        first = cubes_of(scenes[:1])[0]
+        widths = first["fwhm"].values if "fwhm" in first.coords else np.full(first.sizes["band"], np.nan)
+        self.fwhm = np.asarray(widths, dtype=np.float64)[self.index]
+
+    def usual_gain(self, cubes: Sequence[xr.DataArray]) -> float:
+        """65536 for raw numbers, 1 for all else."""
+        return 65536.0 if self.quantity == "dn" else 1.0
 
     def model_arguments(self) -> dict[str, Any]:
         """Bands and widths of the network."""
@@ -132,15 +123,11 @@ class SharpeningRecipe(Recipe):
         return {"loss": loss, "ergas": ergas.compute(), "ergas_exp": plain.compute(), "sam": angle.compute()}
 
     def card(self) -> dict[str, Any]:
-        """Bands, scale and ratio."""
-        known = bool(np.isfinite(self.wavelength).all()) and self.wavelength.size > 0
-        widths = known and self.fwhm.size == self.wavelength.size and bool(np.isfinite(self.fwhm).all())
-        return {
-            "quantity": self.quantity,
-            "wavelengths": [float(w) for w in self.wavelength] if known else "any",
+        """Bands with their widths, scale and ratio."""
+        facts = super().card()
+        widths = facts["wavelengths"] != "any" and bool(np.isfinite(self.fwhm).all())
+        return facts | {
             "fwhm": [float(w) for w in self.fwhm] if widths else None,
-            "scale": {"rule": "fixed", "gain": self.gain, "offset": 0.0},
-            "ratio": self.multiple,
             "preprocessing": f"Wald's protocol at ratio {self.multiple}; values divided by {self.gain:g}",
         }
 

@@ -98,11 +98,9 @@ class ZPNNRecipe(SharpeningRecipe):
     scaled: ClassVar[tuple[str, ...]] = ("target", "pan", "upsampled", "hs")
     constructor: ClassVar[tuple[str, ...]] = ()
 
-    def prepare(self, scenes: Any) -> None:
-        """As for all; raw numbers are divided by 2048."""
-        super().prepare(scenes)
-        if not self.settings.gain and self.quantity == "dn":
-            self.gain = 2048.0
+    def usual_gain(self, cubes: Any) -> float:
+        """2048 for raw numbers, 1 for all else."""
+        return 2048.0 if self.quantity == "dn" else 1.0
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Full-resolution losses, or the mean absolute difference."""
