@@ -80,10 +80,10 @@ def train_network(
     run.cut_rows(start["step"] if start else 0)
     with own_random_numbers(), _quiet():
         shared = devices > 1 and recipe.sync_norm
-        network = fresh_network(recipe, seed, start)
-        if devices > 1:
-            # Each process builds its own: not every module can be sent, and large ones need not be.
-            network = None
+        built = fresh_network(recipe, seed, start)
+        # Each of several processes builds its own: not every module can be sent, and large ones need not be.
+        network = built if devices == 1 else None
+        del built
         best = start.get("best") if start else None
         module = TrainingModule(recipe, network, store, seed=seed, start=start, stop=s.steps, shared=shared)
         keeper = Keeper(run, best, progress)
