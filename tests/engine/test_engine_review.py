@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import torchspectral as ts
-from torchspectral.engine import Output, Review, RunOptions, run
-from torchspectral.errors import BadSettings, OutputExists
+from torchspectral.engine import Output, Review, run
+from torchspectral.errors import OutputExists
 
 
 def cube():
@@ -50,5 +50,3 @@ def test_in_memory_and_kept_files(tmp_path: Path) -> None:
     (tmp_path / "means.csv").write_text("mine")
     with pytest.raises(OutputExists, match=r"means\.csv"):
         run(method, {"cube": cube()}, out=f"{tmp_path}/", review=review({}))
-    with pytest.raises(BadSettings, match="one of them"):
-        run(method, {"cube": cube()}, options=RunOptions(), tell=lambda report: None, review=review({}))

@@ -18,7 +18,7 @@ from torchspectral.cube import check_cube
 from torchspectral.engine.method import Input, Method, Output, Scope, Size, State, Tile
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, GridMismatch, MissingMetadata
 from torchspectral.log import Progress, no_progress
-from torchspectral.result import Result
+from torchspectral.result import Report, Result
 from torchspectral.settings import Settings, setting
 
 SATURATED = 0.01
@@ -165,7 +165,7 @@ def calibrate_reflectance(
     >>> raw, white, dark = (ts.open(f"{name}.hdr") for name in ("leaf", "white", "dark"))  # doctest: +SKIP
     >>> ts.calibrate_reflectance(raw, white, dark, panel=0.99, out="leaf_refl.hdr")  # doctest: +SKIP
     """
-    from torchspectral.engine import RunOptions, run
+    from torchspectral.engine import Review, RunOptions, run
 
     raw = check_cube(raw)
     chosen = ReflectanceSettings.make(settings or {})
@@ -208,20 +208,20 @@ def calibrate_reflectance(
         if value is not None
     }
     stated["bands"] = asked.bands
-    told = _teller(notes, times, chosen, stated)
+    review = Review(_noted(notes, times, chosen, stated))
     everything = RunOptions.make({**options, "bands": "all"})
-    return run(Reflectance(chosen), roles, out=out, options=everything, state=state, progress=progress, tell=told)
+    return run(Reflectance(chosen), roles, out=out, options=everything, state=state, progress=progress, review=review)
 
 
-def _teller(notes: Sequence[str], times: Exposure, chosen: ReflectanceSettings, stated: Mapping[str, Any]) -> Any:
-    def tell(report: Any) -> None:
+def _noted(notes: Sequence[str], times: Exposure, chosen: ReflectanceSettings, stated: Mapping[str, Any]) -> Any:
+    def look(values: Mapping[str, Any], report: Report) -> None:
         report.notes += list(notes)
         report.options = {**report.options, **stated}
         report.figures["integration_time_ratio"] = round(times.ratio, 9)
         if chosen.saturation is not None:
             report.figures["ceiling"] = chosen.saturation
 
-    return tell
+    return look
 
 
 def _reference(value: Any, shape: tuple[int, int], what: str, white: str = "columns") -> Frame:

@@ -166,7 +166,6 @@ def run(
     options: RunOptions | None = None,
     state: Any = None,
     progress: Progress = no_progress,
-    tell: Callable[[Report], None] | None = None,
     review: Review | None = None,
 ) -> Result:
     """Run a method over a scene of any size.
@@ -182,11 +181,9 @@ def run(
     state : State or Weights, optional
         What the method learned before: `fit` is skipped, or starts from it where ``method.starts_from_state`` is set.
     progress : callable
-    tell : callable, optional
-        Gets the report when the method is done and before it is written beside the outputs: adds what the caller
-        knows, so that the files say it too. Short for a `review` that looks at no values.
     review : Review, optional
-        Gets values and report at the same place, and measures.
+        Gets values and report when the method is done and before they are written: measures, and adds what the caller
+        knows, so that the files say it too.
 
     Returns
     -------
@@ -225,10 +222,6 @@ def run(
         options=options.changed(),
         version=torchspectral.__version__,
     )
-    if tell is not None:
-        if review is not None:
-            raise BadSettings("got tell and review, expected one of them")
-        review = Review(lambda values, told: tell(told))
     paths = plan_paths(out, (*method.outputs, *(review.outputs if review is not None else ())))
     if paths is not None:
         check_free(paths, inputs.values(), overwrite=options.overwrite)

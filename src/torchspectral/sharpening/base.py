@@ -109,7 +109,7 @@ def sharpen(
     >>> result = ts.sharpen(ts.open("enmap/"), guides=ts.open("sentinel2.tif"))  # doctest: +SKIP
     """
     from torchspectral import registry
-    from torchspectral.engine import RunOptions, run
+    from torchspectral.engine import Review, RunOptions, run
     from torchspectral.sharpening.pairs import Done
 
     if guides is None and _several(pan) and method in (None, DEFAULT_GUIDED):
@@ -147,7 +147,7 @@ def sharpen(
         own = made.settings
         tell_guide_shift(inputs, shift, compared=own.register_with, centres=own.centres)
 
-    def tell(report: Report) -> None:
+    def look(values: Mapping[str, Any], report: Report) -> None:
         done.tell(report)
         report.resampled += notes
         report.notes += shift.notes
@@ -157,7 +157,7 @@ def sharpen(
         if "guides" in card.needs:
             _tell_guided(report, inputs["cube"].shape[-2:], inputs["guides"].shape[-2:])
 
-    return run(made, inputs, out=out, options=chosen, state=given, progress=progress, tell=tell)
+    return run(made, inputs, out=out, options=chosen, state=given, progress=progress, review=Review(look))
 
 
 def _several(pan: Any) -> bool:

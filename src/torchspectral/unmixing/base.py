@@ -292,13 +292,13 @@ def _run(
     if naming is not None:
         made.fit = NamedFit(made, naming)  # type: ignore[method-assign]
 
-    def tell(values: Mapping[str, Any], report: Report) -> None:
+    def look(values: Mapping[str, Any], report: Report) -> None:
         report.resampled += resampled
         if naming is not None and naming.found:
             report.figures["names"] = naming.found
         report.notes += below_zero(values.get("endmembers"))
 
-    result = run(made, inputs, out=out, options=chosen, state=known, progress=progress, review=Review(tell))
+    result = run(made, inputs, out=out, options=chosen, state=known, progress=progress, review=Review(look))
     library = Path(result.paths.get("endmembers", ""))
     if library.suffix == ".sli":
         from torchspectral.io import save

@@ -86,7 +86,7 @@ def reconstruct(
     >>> ts.reconstruct(ts.open("interferogram.tif"), "device.json", out="cube.tif")  # doctest: +SKIP
     """
     from torchspectral import registry
-    from torchspectral.engine import RunOptions, run
+    from torchspectral.engine import Review, RunOptions, run
 
     known = instrument if isinstance(instrument, Characterization) else load_device(instrument)
     made = registry.create(ROOM, method, dict(settings or {}))
@@ -116,14 +116,16 @@ def reconstruct(
     if lines is not None:
         state |= _by_lines(made, lines, state, rows, bands, known, response)
 
-    def tell(report: Report) -> None:
+    def look(values: Mapping[str, Any], report: Report) -> None:
         report.notes += notes
         report.options |= {"response": response, "flagged": flagged}
         if isinstance(wavelength, str | Path):
             report.options["wavelengths"] = str(wavelength)
         report.figures["instrument"] = known.name
 
-    return run(made, {"interferogram": cube}, out=out, options=chosen, state=state, progress=progress, tell=tell)
+    return run(
+        made, {"interferogram": cube}, out=out, options=chosen, state=state, progress=progress, review=Review(look)
+    )
 
 
 def _bands(cube: xr.DataArray, wanted: Any, device: Characterization) -> np.ndarray:
