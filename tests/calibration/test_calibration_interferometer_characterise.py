@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,3 +217,15 @@ def test_the_authors_way_gives_the_authors_residuals(samples: Path, device: str,
     if device == "imspoc_uv_2":
         published = np.load(samples / "irca" / device / "published" / "opd.npy")[:, 0]
         assert np.abs(found.opd[:, 0] - published).max() < 2e-5
+
+
+@pytest.mark.slow
+def test_the_fit_takes_less_than_scipy_row_by_row(samples: Path) -> None:
+    """Processor time of one core: other programs do not count."""
+    source = fp.read_acquisition(samples / "irca" / "imspoc_uv_2")
+    seconds: dict[str, list[float]] = {"lm": [], "trf": []}
+    for solver in ("lm", "lm", "lm", "trf"):
+        started = time.process_time()
+        fp.characterise(source, solver=solver)
+        seconds[solver].append(time.process_time() - started)
+    assert min(seconds["lm"]) < 1.5 and 3 * min(seconds["lm"]) < seconds["trf"][0], seconds

@@ -232,7 +232,11 @@ def _run_all(
     """Each method with its turns; `told` how many methods are done, after every seed (or method, in processes)."""
     if jobs == 1:
         for number, task in enumerate(tasks):
-            yield task.method, turns_of(task, lambda done, what, number=number: told(number + done, what))
+
+            def step(done: float, what: str, before: int = number) -> None:
+                told(before + done, what)
+
+            yield task.method, turns_of(task, step)
         return
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
