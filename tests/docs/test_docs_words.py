@@ -135,6 +135,12 @@ def settings_of(verb: str, values: dict[str, Any]) -> set[str]:
         from torchspectral.bench.unmixing import UnmixBenchSettings
 
         return set(UnmixBenchSettings.model_fields)
+    if verb == "bench backbones":
+        from torchspectral.bench.backbones import BackboneBenchSettings
+        from torchspectral.classification.training import BackboneTraining
+
+        tuned = {f"train.{name}" for name in ("epochs", *BackboneTraining.model_fields)}
+        return tuned | set(BackboneBenchSettings.model_fields)
     if verb == "degrade":
         from torchspectral.restoration.protocol import DegradeSettings
 

@@ -246,6 +246,67 @@ def _compare(
     print_result(result, as_json)
 
 
+@app.command()
+def backbones(
+    output: Out,
+    *,
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder with a folder for each set, or one patch set.", show_default=False)
+    ],
+    suite: Annotated[str, typer.Option("--suite", help="spectralearth or gfm-bench.")] = "spectralearth",
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backbone",
+            help="NAME (its only weights on the machine), NAME=random or NAME=WEIGHTS; repeat. "
+            "Default: spec-vit-s with weights and random.",
+        ),
+    ] = None,
+    sets: Annotated[str, typer.Option("--sets", help='Sets, comma-separated, or "all" that are there.')] = "all",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting of the bench, FIELD=VALUE, or of the tuning, train.FIELD=VALUE; repeat."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Short for --set seeds=N.", min=1)] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what an earlier bench in the folder measured.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Backbones tuned on labelled patch sets: a table a set, mean and deviation over seeds, what papers say beside.
+
+    Example: torchspectral bench backbones --suite spectralearth --data SETS/ --backbone spec-vit-s=random -o bench/
+    """
+    from torchspectral.bench.backbones import bench_backbones
+    from torchspectral.cli.show import print_result, progress_bar
+    from torchspectral.errors import BadSettings
+
+    own, special = split_settings(settings or [])
+    if seeds is not None:
+        own["seeds"] = seeds
+    if unknown := sorted(set(special) - {"train"}):
+        raise BadSettings(f"got settings of {', '.join(unknown)}, expected train.FIELD=VALUE for the tuning")
+    chosen = {"backbones": backbone} if backbone else {}
+    with progress_bar("bench") as progress:
+        result = bench_backbones(
+            data,
+            suite=suite,
+            sets=() if sets == "all" else [s.strip() for s in sets.split(",")],
+            out=output,
+            seed=seed,
+            overwrite=overwrite,
+            resume=resume,
+            training=special.get("train"),
+            progress=progress,
+            **chosen,  # type: ignore[arg-type]
+            **own,
+        )
+    print_result(result, as_json)
+
+
 def split_settings(pairs: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Settings of the bench, and those of methods (``METHOD.FIELD=VALUE``) by method."""
     from torchspectral.settings import parse_pairs
