@@ -19,6 +19,9 @@ from torchspectral.ops.interpolate import ideal_operator
 STRIP = 64
 """Fine rows that are interpolated at a time in float64 where a tile has holes."""
 
+GROUP = 8
+"""Bands that are worked on at a time: what is held beside the image itself stays small."""
+
 
 @lru_cache(maxsize=128)
 def _core_operator(size: int, ratio: int, border: str, start: int, length: int) -> AxisOperator:
@@ -37,6 +40,11 @@ def _normal_operator(size: int, ratio: int, border: str, start: int, length: int
 @lru_cache(maxsize=128)
 def _adjoint_operator(size: int, ratio: int, border: str, start: int, length: int) -> AxisOperator:
     return _core_operator(size, ratio, border, start, length).adjoint()
+
+
+def band_groups(image: torch.Tensor) -> Iterator[slice]:
+    """Some bands after the other of an image (n, band, y, x)."""
+    return (slice(first, first + GROUP) for first in range(0, image.shape[1], GROUP))
 
 
 class Upsampled:
@@ -78,8 +86,13 @@ class Upsampled:
         return apply(low, _core_operator(*self._rows), _core_operator(*self._cols))
 
     def image(self) -> torch.Tensor:
-        """M, (n, band, y, x), in the dtype of the cube."""
-        return self.given if self.given is not None else self.interpolate(self.low)
+        """M, (n, band, y, x), in the dtype of the cube; a tensor of its own, which may be changed in place."""
+        if self.given is not None:
+            return self.given.clone()
+        image = self.low.new_empty(*self.low.shape[:2], *self.pan.shape[-2:])
+        for some in band_groups(image):
+            image[:, some] = self.interpolate(self.low[:, some])
+        return image
 
     def combine(self, weights: torch.Tensor) -> torch.Tensor:
         """``sum_b weights_b M_b`` as (n, 1, y, x), in the dtype of `weights`; one band is interpolated."""

@@ -123,3 +123,9 @@ def round_pairs(shape: tuple[int, int], ratio: int, gain: float, offset: float) 
     down = fixed_low_pairs(fine, ratio, gain, (offset, offset))
     up = [rise_operator(n, ratio, offset) for n in shape]
     return tuple((rows @ up[0], cols @ up[1]) for rows, cols in down)
+
+
+def reach_of(size: int, shift: float) -> AxisOperator:
+    """Mean of the samples that matter for the value at ``p + shift``."""
+    places = np.arange(-1, 3) + int(np.floor(shift))
+    return gather(np.arange(size)[:, None] + places[None, :], np.full(places.size, 1 / places.size), size, "edge")

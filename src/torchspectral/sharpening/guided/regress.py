@@ -6,73 +6,50 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from torchspectral.engine.method import Input, Output, SceneInfo, Size, Source, State, Tile
 from torchspectral.errors import BadInput
-from torchspectral.ops.axis import AxisOperator, apply, correlation, gather
+from torchspectral.ops.axis import AxisOperator, apply, correlation
 from torchspectral.ops.interpolate import interpolation_halo
 from torchspectral.ops.mtf import HS_GAIN, kernel_size
-from torchspectral.settings import Settings, setting
-from torchspectral.sharpening.fusion import Fusion, FusionSettings
+from torchspectral.settings import Settings
+from torchspectral.sharpening.fusion import Fusion
+from torchspectral.sharpening.guided.bands import layer_names, outside_of
+from torchspectral.sharpening.guided.confidence import explained_around
 from torchspectral.sharpening.guided.operators import (
     SPLINE_REACH,
     centre_offset,
     fixed_low_pairs,
+    reach_of,
     rise_core,
     round_pairs,
     run_pairs,
     shift_operator,
 )
+from torchspectral.sharpening.guided.options import GuidedSettings
 from torchspectral.sharpening.guided.products import WORTH, by_shift, joined_pieces, own_shifts, product_sets
 from torchspectral.sharpening.guided.registration import Found, cut_pieces, find_shift
-from torchspectral.sharpening.guided.ridge import Fit, Sums, consistency, ridge
+from torchspectral.sharpening.guided.ridge import Fit, Sums, consistency, most_alike, ridge
+from torchspectral.sharpening.guided.views import core_spans, patterns, ratio_of, seen_of, window_shape
 
 LEAK = 1e-3
 """Share of the low-pass kernel that may fall on masked guide pixels."""
 FILL = 9
 """Side of the window that masked coarse guide pixels are filled from."""
-OUTSIDE = 50.0
-"""Width of a guide band whose width is not known [nm]."""
-
-
-class GuidedSettings(FusionSettings):
-    """Settings of guided fusion."""
-
-    ridge: float = setting(1e-3, "lambda of the ridge regression; 1e-2 for noisy guides", ge=0)
-    mtf_gain: float = setting(
-        0.0, "amplitude of the cube's MTF at Nyquist; 0: the sensor's own, 0.3 where unknown", ge=0, lt=1
-    )
-    register_shift: bool = setting(True, "find one sub-pixel shift of the guides and undo it")
-    max_shift: float = setting(2.0, "largest shift searched for", unit="coarse pixel", ge=0, le=8)
-    robust: bool = setting(True, "places where the two scenes differ count less in the search for the shift")
-    register_with: tuple[int, ...] = setting((), "guides that are compared, numbers from 0; empty: all")
-    products: tuple[int, ...] = setting(
-        (),
-        "product of each guide, numbers from 0: one that clearly lies elsewhere gets a shift of its own; empty: all one",
-    )
-    centres: Literal["benchmark", "footprint"] = setting(
-        "benchmark",
-        "where a coarse pixel stands at even ratios: on fine pixel R k + R // 2 as in the benchmark's simulated data, "
-        "or in the middle of its footprint as in real products",
-    )
-    min_valid: float = setting(0.5, "guides that are masked in more of the scene than the rest are dropped", ge=0, le=1)
-    outside: Literal["inject", "interpolate"] = setting(
-        "inject", "bands beyond the guides' wavelengths: detail as far as the regression has it, or none"
-    )
-    window: int = setting(7, "window of the local confidence", unit="coarse pixel", ge=1, le=31)
 
 
 class Guided(Fusion):
     """Regression-guided injection: F_b = M_b + sum_k C_kb (S_k - L_k).
 
-    The guides are registered to the cube by one shift (one a product where they are of several that do not agree), seen as the cube's sensor would see them (s_k), and the bands
-    are regressed on s_k (ridge, with intercept). M and L_k are the ideal interpolations of the cube and of s_k, S_k
-    are the registered guides. Nothing is divided, so that water and negative reflectance are safe. Where some guides
-    are masked the others' own regression is used, where all are masked the cube is interpolated.
+    The guides are registered to the cube by one shift (one a product where they are of several that do not agree),
+    seen as the cube's sensor would see them (s_k), and the bands are regressed on s_k (ridge, with intercept). M
+    and L_k are the ideal interpolations of the cube and of s_k, S_k are the registered guides. Nothing is divided,
+    so that water and negative reflectance are safe. Where some guides are masked the others' own regression is
+    used, where all are masked the cube is interpolated.
 
     ``confidence`` tells, for each band and coarse pixel, which share of the band's variance the guides explain around
     it, 0..1: with 0 the band is interpolated and no more.
@@ -138,7 +115,7 @@ class Guided(Fusion):
             matched = torch.zeros(0)
             if "responses" not in source.info.names:
                 sums = source.reduce(partial(self._sums, base=base), operator.add)
-                matched = _most_alike(sums, torch.arange(kept.numel()))
+                matched = most_alike(sums, torch.arange(kept.numel()))
             pieces = source.reduce(partial(self._pieces, base=base, sets=sets, matched=matched), joined_pieces)
             ratio = int(source.info.ratio["guides"])
             search = partial(
@@ -165,7 +142,7 @@ class Guided(Fusion):
                 "no pixel of the cube is seen by all guides, so the bands cannot be regressed on them: leave guides out "
                 "that see other ground"
             )
-        outside = self._outside(source.info, base)
+        outside = outside_of(source.info, kept)
         whole = self._coefficients(sums, kept, outside)
         mean = sums.cross[0] / max(count, 1)
         k = sums.guides
@@ -188,7 +165,7 @@ class Guided(Fusion):
             "why": found.why,
             "own": own,
             "dropped": dropped,
-            "names": _layer_names(source.info),
+            "names": layer_names(source.info),
         }
 
     def _coefficients(self, sums: Sums, chosen: torch.Tensor, outside: torch.Tensor) -> Fit:
@@ -200,8 +177,8 @@ class Guided(Fusion):
 
     def _look(self, tile: Tile) -> State:
         """What is valid of each guide, and its level and spread."""
-        guides, valid = tile.core("guides").double(), _mask(tile, core=True)
-        keep = tile.core(tile.valid).repeat_interleave(_ratio(tile), -2).repeat_interleave(_ratio(tile), -1)
+        guides, valid = tile.core("guides").double(), seen_of(tile, core=True)
+        keep = tile.core(tile.valid).repeat_interleave(ratio_of(tile), -2).repeat_interleave(ratio_of(tile), -1)
         valid = valid & keep
         held = torch.where(valid, guides, 0.0)
         return {
@@ -247,18 +224,18 @@ class Guided(Fusion):
         wanted = torch.einsum("kb,byx->kyx", weights.to(cube.device), cube)
         _, valid = self._low(tile, {**base, "shift": (0.0, 0.0)})
         weight = (valid[0, compared].all(0) & tile.valid[0, 0]).double()
-        guides, mask = tile["guides"][0, compared], _mask(tile)[0, compared]
+        guides, mask = tile["guides"][0, compared], seen_of(tile)[0, compared]
         filled = torch.where(mask, guides.double(), base["mean"][compared].to(guides.device)[:, None, None])
         return cut_pieces(tile.inner, tile.window, tile.info.shape, wanted, weight, filled, self._reach)
 
     def _sums(self, tile: Tile, base: State) -> Sums:
         """Products of guides and bands over the coarse core pixels where all are seen."""
-        ratio, gain = _ratio(tile), self.gain(tile.info)
+        ratio, gain = ratio_of(tile), self.gain(tile.info)
         offset = centre_offset(ratio, self.settings.centres)
         low, valid = self._low(tile, base)
         kept = base["kept"].to(low.device)
         low = low * kept[None, :, None, None]
-        again = round_pairs(_shape(tile), ratio, gain, offset)
+        again = round_pairs(window_shape(tile), ratio, gain, offset)
         registered, _ = self._registered(tile, base)
         back = run_pairs(registered, fixed_low_pairs(tuple(registered.shape[-2:]), ratio, gain, (offset, offset)))
         back = (back - run_pairs(low, again)) * kept[None, :, None, None]
@@ -277,25 +254,13 @@ class Guided(Fusion):
             cross.cpu(), y.square().sum(1).cpu(), torch.cat([t @ t.T, t @ u.T], 1).cpu(), u.square().sum(1).cpu()
         )
 
-    def _outside(self, info: SceneInfo, base: State) -> torch.Tensor:
-        """Bands beyond the wavelengths of the guides that are used, bool (B,)."""
-        centres = np.asarray(info.bands_of.get("guides", ()), dtype=np.float64)
-        kept = base["kept"].numpy()
-        centres = centres[kept] if centres.size == kept.size else centres[:0]
-        centres = centres[np.isfinite(centres)]
-        wave = np.asarray(info.wavelength, dtype=np.float64)
-        if centres.size == 0:
-            return torch.zeros(wave.size, dtype=torch.bool)
-        beyond = (wave < centres.min() - OUTSIDE) | (wave > centres.max() + OUTSIDE)
-        return torch.from_numpy(beyond & np.isfinite(wave))
-
     # Images of one tile
 
     def _low(self, tile: Tile, base: State) -> tuple[torch.Tensor, torch.Tensor]:
         """s_k over the window, float64 (n, K, y, x), and where it is seen, bool."""
-        ratio, gain = _ratio(tile), self.gain(tile.info)
+        ratio, gain = ratio_of(tile), self.gain(tile.info)
         offset = centre_offset(ratio, self.settings.centres)
-        guides, mask = tile["guides"].double(), _mask(tile)
+        guides, mask = tile["guides"].double(), seen_of(tile)
 
         def see(image: torch.Tensor) -> torch.Tensor:
             return by_shift(
@@ -309,7 +274,7 @@ class Guided(Fusion):
         mean = base["mean"].to(guides.device)[None, :, None, None]
         if bool(mask.all()):
             return see(guides), torch.ones(1, 1, 1, 1, dtype=torch.bool, device=guides.device).expand(
-                guides.shape[0], guides.shape[1], *_shape(tile)
+                guides.shape[0], guides.shape[1], *window_shape(tile)
             )
         seen = mask.double()
         share = see(seen)
@@ -318,20 +283,20 @@ class Guided(Fusion):
         valid = share > 1 - LEAK
         near = torch.where(share > 0.25, part / share.clamp_min(0.25), 0.0)
         known = (share > 0.25).double()
-        box = [correlation(n, np.full(FILL, 1 / FILL), "edge") for n in _shape(tile)]
+        box = [correlation(n, np.full(FILL, 1 / FILL), "edge") for n in window_shape(tile)]
         around, weight = apply(near * known, *box), apply(known, *box)
         filled = torch.where(known > 0, near, torch.where(weight > 1e-9, around / weight.clamp_min(1e-9), 0.0))
         return filled + mean, valid
 
     def _registered(self, tile: Tile, base: State, core: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """S_k, float64, and where it is seen; over the window or the core."""
-        guides, mask = tile["guides"].double(), _mask(tile)
+        guides, mask = tile["guides"].double(), seen_of(tile)
         if not any(base["shift"]) and "shifts" not in base:
             return (tile.core(guides), tile.core(mask)) if core else (guides, mask)
         whole = bool(mask.all())
         if not whole:
             guides = torch.where(mask, guides, base["mean"].to(guides.device)[None, :, None, None])
-        spans = _core_spans(tile) if core else [slice(0, n) for n in guides.shape[-2:]]
+        spans = core_spans(tile) if core else [slice(0, n) for n in guides.shape[-2:]]
 
         def move(operators: Callable[[int, float], AxisOperator]) -> Callable[..., torch.Tensor]:
             def run(part: torch.Tensor, shift: Sequence[float]) -> torch.Tensor:
@@ -343,19 +308,19 @@ class Guided(Fusion):
         out = by_shift(guides, base, move(shift_operator))
         if whole:
             return out, torch.ones(1, 1, 1, 1, dtype=torch.bool, device=out.device).expand(out.shape)
-        return out, by_shift(mask.double(), base, move(_reach_of)) > 1 - 1e-6
+        return out, by_shift(mask.double(), base, move(reach_of)) > 1 - 1e-6
 
     # Fusion
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Inject the detail into the core of a tile."""
-        ratio = _ratio(tile)
+        ratio = ratio_of(tile)
         offset = centre_offset(ratio, self.settings.centres)
         low, low_valid = self._low(tile, state)
         rise = [
             rise_core(size, ratio, offset, first, length)
             for size, first, length in zip(
-                _shape(tile),
+                window_shape(tile),
                 (tile.inner.row - tile.window.row, tile.inner.col - tile.window.col),
                 (tile.inner.height, tile.inner.width),
                 strict=True,
@@ -369,7 +334,12 @@ class Guided(Fusion):
         valid = (core_valid & fine_valid)[:, kept]
         detail = torch.where(valid, detail[:, kept], 0.0).to(image.dtype)
         self._inject(image, detail, valid, state)
-        return {"cube": image, "confidence": self._confidence(tile, low, low_valid, state).to(image.dtype)}
+        confidence = explained_around(
+            tile, low, low_valid, state, self.settings.window, lambda chosen: self._subset(state, chosen).r2
+        )
+        if self.settings.outside == "interpolate":
+            confidence[:, state["outside"].to(confidence.device)] = 0
+        return {"cube": image, "confidence": confidence.to(image.dtype)}
 
     def _inject(self, image: torch.Tensor, detail: torch.Tensor, valid: torch.Tensor, state: State) -> None:
         """Add the detail in place, with the coefficients of the guides that are seen."""
@@ -379,7 +349,7 @@ class Guided(Fusion):
             if bool(valid[item].all()):
                 flat.addmm_(state["coef"][kept].T.to(flat), d)
                 continue
-            for chosen, where in _patterns(valid[item].flatten(1)):
+            for chosen, where in patterns(valid[item].flatten(1)):
                 coef = self._subset(state, chosen).coef[kept]
                 flat[:, where] += coef.T.to(flat) @ d[:, where]
 
@@ -392,44 +362,6 @@ class Guided(Fusion):
         among[kept.nonzero()[:, 0][chosen.cpu()]] = True
         sums = Sums(*(state[name].cpu() for name in ("cross", "power", "back", "error")))
         return self._coefficients(sums, among, state["outside"].cpu())
-
-    def _confidence(self, tile: Tile, low: torch.Tensor, valid: torch.Tensor, state: State) -> torch.Tensor:
-        """Share of each band's variance that the guides explain around each coarse core pixel, 0..1."""
-        kept = state["kept"].to(low.device)
-        cube = tile["cube"].double()
-        seen = valid[:, kept].all(1, keepdim=True)
-        use = (seen & tile.valid).double()
-
-        def column(name: str) -> torch.Tensor:
-            return torch.as_tensor(state[name]).to(low.device, torch.float64)[None, :, None, None]
-
-        coef = state["coef"].to(low.device, torch.float64)
-        rest = cube - column("band_mean") - torch.einsum("kb,nkyx->nbyx", coef, low - column("low_mean"))
-        inside = (
-            slice(tile.inner.row - tile.window.row, tile.inner.row - tile.window.row + tile.inner.height),
-            slice(tile.inner.col - tile.window.col, tile.inner.col - tile.window.col + tile.inner.width),
-        )
-        size = int(self.settings.window) | 1
-        box = [correlation(n, np.full(size, 1 / size), "edge") for n in _shape(tile)]
-        rows, cols = (AxisOperator(b.matrix[s]) for b, s in zip(box, inside, strict=True))
-        error, weight = apply(rest.square() * use, rows, cols), apply(use, rows, cols)
-        variance = column("variance")
-        flat = variance <= 0
-        around = 1 - error / weight.clamp_min(1e-9) / torch.where(flat, 1.0, variance)
-        around = torch.where(flat | (weight < 1e-9), 0.0, around).clamp(0, 1)
-        seen = tile.core(seen)
-        if not bool(kept.any()):
-            return torch.zeros_like(around)
-        if not bool(seen.all()):
-            among = tile.core(valid)[:, kept]
-            for item in range(around.shape[0]):
-                flat_view = around[item].flatten(1)
-                for chosen, where in _patterns(among[item].flatten(1)):
-                    if not bool(chosen.all()):
-                        flat_view[:, where] = self._subset(state, chosen).r2.to(around)[:, None]
-        if self.settings.outside == "interpolate":
-            around[:, state["outside"].to(around.device)] = 0
-        return around
 
     def memory(self, size: Size) -> dict[str, int]:
         """Bytes beside the inputs: guides in float64 some times over, coarse bands in float64, the fused tile."""
@@ -461,61 +393,6 @@ class Guided(Fusion):
         }
 
 
-def _most_alike(sums: Sums, compared: torch.Tensor) -> torch.Tensor:
-    """Weights that pick the band which correlates best with each guide, (K', B): for scenes without responses."""
-    k, n = sums.guides, max(float(sums.cross[0, 0]), 1.0)
-    mean = sums.cross[0] / n
-    spread = sums.cross[1:] - n * mean[1 : k + 1, None] * mean[None, :]
-    power = (sums.power - n * mean[k + 1 :].square()).clamp_min(1e-300)
-    likeness = spread[compared][:, k + 1 :].square() / power
-    weights = torch.zeros(compared.numel(), sums.power.numel(), dtype=torch.float64)
-    weights[torch.arange(compared.numel()), likeness.argmax(1)] = 1.0
-    return weights
-
-
 def _merge_looks(one: State, two: State) -> State:
     joined = {name: one[name] + two[name] for name in ("count", "pixels", "total")}
     return joined | {"low": torch.minimum(one["low"], two["low"]), "high": torch.maximum(one["high"], two["high"])}
-
-
-def _ratio(tile: Tile) -> int:
-    return int(tile["guides"].shape[-1] // tile.window.width)
-
-
-def _shape(tile: Tile) -> tuple[int, int]:
-    return tile.window.height, tile.window.width
-
-
-def _mask(tile: Tile, core: bool = False) -> torch.Tensor:
-    """Where each guide is seen, bool, in the shape of the guides."""
-    guides = tile.core("guides") if core else tile["guides"]
-    if "guide_valid" not in tile:
-        return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=guides.device).expand(guides.shape)
-    mask = tile.core("guide_valid") if core else tile["guide_valid"]
-    return (mask > 0.5).expand(guides.shape)
-
-
-def _core_spans(tile: Tile) -> list[slice]:
-    ratio = _ratio(tile)
-    starts = (tile.inner.row - tile.window.row) * ratio, (tile.inner.col - tile.window.col) * ratio
-    return [slice(a, a + n * ratio) for a, n in zip(starts, (tile.inner.height, tile.inner.width), strict=True)]
-
-
-def _reach_of(size: int, shift: float) -> AxisOperator:
-    """Mean of the samples that matter for the value at ``p + shift``."""
-    places = np.arange(-1, 3) + int(np.floor(shift))
-    return gather(np.arange(size)[:, None] + places[None, :], np.full(places.size, 1 / places.size), size, "edge")
-
-
-def _patterns(valid: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Sets of guides that are seen together, (K,), and at which pixels."""
-    codes, which = torch.unique(valid, dim=1, return_inverse=True)
-    return [(codes[:, i], (which == i).nonzero()[:, 0]) for i in range(codes.shape[1])]
-
-
-def _layer_names(info: SceneInfo) -> list[str]:
-    """A name for each band: its number and wavelength."""
-    return [
-        f"band {number + 1}" + (f" ({wave:.1f} nm)" if math.isfinite(wave) else "")
-        for number, wave in enumerate(np.asarray(info.wavelength, dtype=np.float64))
-    ]

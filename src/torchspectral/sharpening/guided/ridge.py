@@ -103,3 +103,15 @@ def consistency(sums: Sums, coef: torch.Tensor) -> torch.Tensor:
     tt, tu = sums.back[:, :k], sums.back[:, k:]
     power = sums.error + 2 * (coef * tu).sum(0) + (coef * (tt @ coef)).sum(0)
     return (power.clamp_min(0) / n).sqrt()
+
+
+def most_alike(sums: Sums, compared: torch.Tensor) -> torch.Tensor:
+    """Weights that pick the band which correlates best with each guide, (K', B): for scenes without responses."""
+    k, n = sums.guides, max(float(sums.cross[0, 0]), 1.0)
+    mean = sums.cross[0] / n
+    spread = sums.cross[1:] - n * mean[1 : k + 1, None] * mean[None, :]
+    power = (sums.power - n * mean[k + 1 :].square()).clamp_min(1e-300)
+    likeness = spread[compared][:, k + 1 :].square() / power
+    weights = torch.zeros(compared.numel(), sums.power.numel(), dtype=torch.float64)
+    weights[torch.arange(compared.numel()), likeness.argmax(1)] = 1.0
+    return weights

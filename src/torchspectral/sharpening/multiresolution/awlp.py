@@ -21,7 +21,7 @@ from torchspectral.sharpening.injection import (
     reduce_enlarge,
     safe_ratio,
 )
-from torchspectral.sharpening.upsampled import Upsampled
+from torchspectral.sharpening.upsampled import Upsampled, band_groups
 
 
 class AWLPSettings(InjectionSettings):
@@ -100,11 +100,14 @@ class AWLP(Injection):
         luminance = self._luminance(up)
         if self.as_authors:
             share = (detail / (luminance + torch.finfo(torch.float64).eps)).to(image.dtype)
-            return {"cube": torch.addcmul(image, image, share * per_band(state["slope"], image))}
+            return {"cube": image.addcmul_(image, share * per_band(state["slope"], image))}
         floor = max(float(state["floor"]), torch.finfo(torch.float32).tiny)
-        share = (detail / luminance.clamp_min(floor)).to(image.dtype)
-        change = (share * per_band(state["slope"], image)).clamp_(-1, self.settings.largest - 1)
-        return {"cube": torch.addcmul(image, image.clamp_min(0), change)}
+        share, slope = (detail / luminance.clamp_min(floor)).to(image.dtype), per_band(state["slope"], image)
+        for some in band_groups(image):
+            part = image[:, some]
+            change = (share * slope[:, some]).clamp_(-1, self.settings.largest - 1)
+            part.addcmul_(part.clamp_min(0), change)
+        return {"cube": image}
 
     def figures(self, state: State) -> dict[str, Any]:
         """Where proportional detail means nothing: the floor, fine pixels held, coarse values at or below zero."""

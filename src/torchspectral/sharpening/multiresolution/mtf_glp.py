@@ -18,7 +18,7 @@ from torchspectral.sharpening.injection import (
     per_band,
     safe_ratio,
 )
-from torchspectral.sharpening.upsampled import Upsampled
+from torchspectral.sharpening.upsampled import Upsampled, band_groups
 
 
 class _GLP(Injection):
@@ -97,7 +97,7 @@ class MTFGLPFS(_GLP):
         up = Upsampled(tile, self.border)
         image = up.image()
         detail = (up.pan.double() - self.low_pan(tile, up)).to(image.dtype)
-        return {"cube": torch.addcmul(image, per_band(state["gain"], image), detail)}
+        return {"cube": image.addcmul_(per_band(state["gain"], image), detail)}
 
 
 class ModulationSettings(InjectionSettings):
@@ -137,20 +137,22 @@ class HighPassModulation(_GLP):
         """Modulate the core of a tile."""
         up = Upsampled(tile, self.border)
         image = up.image()
-        slope, offset = per_band(state["slope"], image), per_band(state["offset"], image)
         fine, low = up.pan, self.low_pan(tile, up).to(image.dtype)
-        low_offset = offset
+        unit = None
         if self.equalised_before and self.as_authors:
-            unit = self.coarse_pan(_ones(tile), up.ratio)
-            low_offset = offset * up.interpolate(unit.double()).to(image.dtype)
-        below = low_offset + slope * low
-        if self.as_authors:
-            ratio = (offset + slope * fine) / (below + torch.finfo(image.dtype).eps)
-            return {"cube": image * ratio.clamp(0, self.settings.largest)}
-        floor = per_band(state["mean"].abs() * self.settings.floor, image).clamp_min(torch.finfo(torch.float32).tiny)
-        detail = slope * (fine - low)
-        change = (detail / torch.maximum(below, floor)).clamp(-1, self.settings.largest - 1)
-        return {"cube": torch.addcmul(image, image.clamp_min(0), change)}
+            unit = up.interpolate(self.coarse_pan(_ones(tile), up.ratio).double()).to(image.dtype)
+        for some in band_groups(image):
+            slope, offset, mean = (per_band(state[name][some], image) for name in ("slope", "offset", "mean"))
+            below = (offset if unit is None else offset * unit) + slope * low
+            part = image[:, some]
+            if self.as_authors:
+                ratio = (offset + slope * fine) / (below + torch.finfo(image.dtype).eps)
+                part.mul_(ratio.clamp_(0, self.settings.largest))
+                continue
+            floor = (mean.abs() * self.settings.floor).clamp_min(torch.finfo(torch.float32).tiny)
+            change = (slope * (fine - low) / torch.maximum(below, floor)).clamp_(-1, self.settings.largest - 1)
+            part.addcmul_(part.clamp_min(0), change)
+        return {"cube": image}
 
 
 def _ones(tile: Tile) -> Tile:

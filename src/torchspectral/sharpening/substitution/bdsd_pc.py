@@ -114,7 +114,7 @@ class BDSDPC(Injection):
         gamma = state["gamma"].to(source)
         mixed = source + torch.einsum("kb,nkyx->nbyx", gamma[1:], source)
         image = up.interpolate(mixed) if up.given is None else mixed
-        return {"cube": torch.addcmul(image, gamma[0].reshape(1, -1, 1, 1), up.pan.to(image))}
+        return {"cube": image.addcmul_(gamma[0].reshape(1, -1, 1, 1), up.pan.to(image))}
 
     def figures(self, state: State) -> dict[str, Any]:
         """Bands that take detail from the PAN, and how exactly the programme was solved."""

@@ -110,7 +110,7 @@ class BTH(Injection):
             modulation = pan.clamp_min(0) / intensity.clamp_min(floor)
         image = up.image()
         haze = per_band(state["haze"], image)
-        return {"cube": (image - haze).clamp_min(0) * modulation.to(image.dtype) + haze}
+        return {"cube": image.sub_(haze).clamp_min_(0).mul_(modulation.to(image.dtype)).add_(haze)}
 
     def figures(self, state: State) -> dict[str, Any]:
         """Floor of the intensity and how many fine pixels it held."""

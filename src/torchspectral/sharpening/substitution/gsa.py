@@ -79,7 +79,7 @@ class GSA(Injection):
         # float64 for the one band of detail: the weights are large and of both signs.
         detail = up.pan.double() - state["level"] - up.combine(state["alpha"].double())
         image = up.image()
-        return {"cube": torch.addcmul(image, per_band(state["gain"], image), detail.to(image.dtype))}
+        return {"cube": image.addcmul_(per_band(state["gain"], image), detail.to(image.dtype))}
 
     def figures(self, state: State) -> dict[str, Any]:
         """How well the bands explain the coarse PAN."""

@@ -183,7 +183,6 @@ class SRD(Injection):
         """Code the patches that touch the core of a tile and add their details."""
         up = Upsampled(tile, self.border)
         image, wanted = up.image(), self._band_details(tile, up)
-        image = image if up.given is None else image.clone()
         details = [self._published(tile, wanted, state)] if self.as_authors else self._coded(tile, wanted, state)
         for number, detail in enumerate(details):
             image[number] += detail.to(image.dtype)
