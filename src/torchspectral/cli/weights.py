@@ -32,18 +32,22 @@ def list_(as_json: Json = False) -> None:
 def inspect(
     file: Annotated[str, typer.Argument(help="File or name.", show_default=False)], as_json: Json = False
 ) -> None:
-    """Keys, shapes and card of a weights file; nothing in it is executed.
+    """Keys, shapes and card of a weights file, and which backbone it is of; nothing in it is executed.
 
     Example: torchspectral weights inspect model.pth
     """
+    from torchspectral.backbones.recognise import recognise
     from torchspectral.cli.show import facts, print_json, table
     from torchspectral.weights import inspect as look
 
     known = look(file)
+    encoder = recognise(file)
     if as_json:
-        print_json(known)
+        print_json({**known, "encoder": encoder})
         return
     facts({k: v for k, v in known.items() if k != "keys" and v})
+    if encoder is not None:
+        facts({k: v for k, v in encoder.items() if v not in ([], {}, "")})
     table(known["keys"])
 
 
