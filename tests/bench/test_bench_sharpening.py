@@ -31,6 +31,12 @@ def scene():
     return place(cube, Affine(30, 0, 4e5, 0, -30, 5e6), 32633)
 
 
+@pytest.fixture
+def no_pictures(monkeypatch) -> None:
+    """Pictures are looked at where they are the point."""
+    monkeypatch.setattr(bench._Bench, "_figures", lambda self: [])
+
+
 def test_tables_with_failures_curves_and_maps(scene, tmp_path) -> None:
     result = bench_sharpening(
         scene, methods=["exp", "gsa", "guided", "hyperpnn"], ratio=2, out=tmp_path, seeds=2, tiles=2, crop=4, snr=55.0
@@ -48,7 +54,7 @@ def test_tables_with_failures_curves_and_maps(scene, tmp_path) -> None:
         assert (tmp_path / name).stat().st_size > 100
 
 
-def test_a_stopped_bench_goes_on_and_measures_nothing_twice(scene, tmp_path, monkeypatch) -> None:
+def test_a_stopped_bench_goes_on_and_measures_nothing_twice(scene, tmp_path, monkeypatch, no_pictures) -> None:
     calls = []
 
     def counting(*args, **kw):
@@ -58,7 +64,6 @@ def test_a_stopped_bench_goes_on_and_measures_nothing_twice(scene, tmp_path, mon
         return ts.sharpen(*args, **kw)
 
     monkeypatch.setattr(bench, "sharpen", counting)
-    monkeypatch.setattr(bench._Bench, "_figures", lambda self: [])
     options = {"methods": ["exp", "gsa"], "ratio": 2, "out": tmp_path, "crop": 4}
     with pytest.raises(KeyboardInterrupt):
         bench_sharpening(scene, **options)
@@ -72,7 +77,7 @@ def test_a_stopped_bench_goes_on_and_measures_nothing_twice(scene, tmp_path, mon
     assert calls[5:] == ["gsa"]
 
 
-def test_full_resolution_with_a_pan_and_with_guides(scene, tmp_path) -> None:
+def test_full_resolution_with_a_pan_and_with_guides(scene, tmp_path, no_pictures) -> None:
     pair = ts.simulate_wald(scene, 2)
     guides = scene.isel(band=[1, 4, 7, 10])
     result = bench_sharpening(
@@ -85,7 +90,7 @@ def test_full_resolution_with_a_pan_and_with_guides(scene, tmp_path) -> None:
     assert json.loads((tmp_path / "runs.json").read_text())[0]["method"] == "sharpening/exp"
 
 
-def test_figures_of_others_stand_beside_ours(samples, tmp_path) -> None:
+def test_figures_of_others_stand_beside_ours(samples, tmp_path, no_pictures) -> None:
     columns = []
     for x in (128, 160):
         tiles = []
