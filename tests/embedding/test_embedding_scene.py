@@ -119,8 +119,10 @@ def test_convolutions_know_no_tiles() -> None:
 
 def test_other_bands_are_resampled_on_request_or_enter_by_the_adapter(weights: Path) -> None:
     other = scene(16, 16, 120)
-    found = ts.embed(other, weights=weights, resample=True)
+    found = ts.embed(other, weights=weights, resample=True, bands=[*range(60), *range(61, 120)])
     assert "least coverage" in found.report.resampled[0] and np.isfinite(found["embedding"].values).all()
+    again = ts.embed(other, weights=weights, settings=found.report.settings, **found.report.options)
+    np.testing.assert_array_equal(again["embedding"].values, found["embedding"].values)
     own = ts.embed(other, weights=weights, settings={"own_bands": True})
     assert not own.report.resampled and any("interpolated" in note for note in own.report.notes)
 

@@ -81,10 +81,10 @@ def embed(
     cube = check_cube(cube)
     s = EmbeddingSettings.make(dict(settings or {}))
     asked = RunOptions.make(options)
-    if "scope" in s.model_fields_set or "step" in s.model_fields_set or "reach" in s.model_fields_set:
-        raise BadSettings("got scope, step or reach, which the encoder decides: give window and stride")
+    if backbone and s.backbone and backbone != s.backbone:
+        raise BadSettings(f"got backbone={backbone} and the setting backbone={s.backbone}, expected one of them")
     found = find_encoder(
-        backbone,
+        backbone or s.backbone,
         weights,
         initial=s.initial,
         network=s.network,
@@ -96,12 +96,18 @@ def embed(
     if resampled and not isinstance(asked.bands, str):
         options = {**options, "bands": "all"}
     scale, mean, std, notes = statistics(found, s, np.asarray(cube["wavelength"].values, dtype=np.float64)[index])
-    decided = windows(found, s, (cube.sizes["y"], cube.sizes["x"]))
+    decided = windows(found, s)
+    for name in ("scope", "step", "reach"):
+        given = getattr(s, name)
+        if name in s.model_fields_set and given != decided.get(name, given):
+            raise BadSettings(
+                f"got {name}={given}, which the encoder decides ({decided[name]}): give window and stride"
+            )
     if decided["scope"] == "tile" and asked.tile is not None:
         raise BadSettings(
             "got a tile size, but the windows of this encoder are set by window= and stride=: leave it out"
         )
-    made = registry.create(ROOM, METHOD, {**s.model_dump(exclude_unset=True), **decided})
+    made = registry.create(ROOM, METHOD, {**s.model_dump(exclude_unset=True), **decided, "backbone": found.name})
     made.scale = scale
     facts = {
         "name": found.name,
@@ -119,7 +125,7 @@ def embed(
     }
     weighed: Any = Weights(state, found.card, Path()) if found.trained else state
     picture: list[np.ndarray] = []
-    review = _review([*found.notes, *notes], resampled, picture, out)
+    review = _review([*found.notes, *notes], resampled, picture, out, asked.changed())
     result = run(
         made,
         {"cube": cube},
@@ -133,7 +139,9 @@ def embed(
     return result
 
 
-def _review(notes: list[str], resampled: list[str], picture: list[np.ndarray], out: Any) -> Any:
+def _review(
+    notes: list[str], resampled: list[str], picture: list[np.ndarray], out: Any, options: dict[str, Any]
+) -> Any:
     """Says in the report what was done, and finds the principal components where they are kept."""
     from torchspectral.embedding.picture import colours, principal_components
     from torchspectral.engine import Output, Review
@@ -143,6 +151,7 @@ def _review(notes: list[str], resampled: list[str], picture: list[np.ndarray], o
     def look(values: Mapping[str, Any], report: Report) -> dict[str, Any]:
         report.resampled += resampled
         report.notes += notes
+        report.options |= options  # as they were asked for: bands are chosen before they are resampled
         if out is not None and not _is_folder(out):
             return {}
         components = principal_components(values["embedding"])

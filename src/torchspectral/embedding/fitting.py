@@ -129,7 +129,7 @@ def _try_input(found: Encoder, count: int, mean: Any, std: Any) -> None:
         raise MissingMetadata(f"{error}; or ask for those of the scene: --set statistics=scene") from None
 
 
-def windows(found: Encoder, s: EmbeddingSettings, shape: tuple[int, int]) -> dict[str, Any]:
+def windows(found: Encoder, s: EmbeddingSettings) -> dict[str, Any]:
     """Settings of `BackboneEmbedding` that follow from the encoder: scope, window, stride, step, reach.
 
     Raises

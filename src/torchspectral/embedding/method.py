@@ -26,6 +26,7 @@ CHUNK_VALUES = 32 << 20
 class EmbeddingSettings(Settings):
     """Settings of an embedding; sizes at 0 follow from the encoder."""
 
+    backbone: str = setting("", "name of the encoder, as --backbone gives it; empty: that of the weights")
     what: Literal["tokens", "pooled"] = setting(
         "tokens", "tokens: a vector for each position of the last feature map; pooled: one vector for each window"
     )
