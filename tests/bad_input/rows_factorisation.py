@@ -110,7 +110,7 @@ ROWS = [
         "mixture-word",
         lambda tmp: ts.simulate_mixture(3, settings={"snr": "loud"}, out=f"{tmp}/m/"),
         BadSettings,
-        "snr|field=value",
+        "snr|unexpected extra argument",
         cli=lambda tmp: ["simulate", "mixture", "-k", "3", "--set", "purity=0.8", "loud", "-o", f"{tmp}/m/"],
     ),
     Row("set-labels-size", lambda tmp: ts.unmixing_set(cube(), labels(7)), GridMismatch, "as the cube"),

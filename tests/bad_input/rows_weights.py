@@ -217,7 +217,7 @@ ROWS = [
     Row("model-unknown", lambda tmp: ts.create_model("hyperpn"), UnknownName, "did you mean hyperpnn"),
     Row("model-argument", lambda tmp: ts.create_model("hyperpnn", bands="many"), BadSettings, "argument bands='many'"),
     Row("model-argument-missing", lambda tmp: ts.create_model("hyperpnn"), BadSettings, "needs bands"),
-    Row("train-task", lambda tmp: _train(tmp, task="shapren"), UnknownName, "no task 'shapren'"),
+    Row("train-task", lambda tmp: _train(tmp, task="shapren"), UnknownName, "no task or room 'shapren'"),
     Row(
         "train-method",
         lambda tmp: _train(tmp, method="gsa"),

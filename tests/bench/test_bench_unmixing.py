@@ -153,6 +153,7 @@ def test_methods_that_run_once_do_not_depend_on_the_seed(scene: LabelledScene, t
         np.testing.assert_array_equal(one[name].values, two[name].values)
 
 
+@pytest.mark.slow
 def test_a_killed_bench_keeps_what_it_measured(scene: LabelledScene, tmp_path: Path, no_figures: None) -> None:
     simulate_mixture(3, settings={"z": 4, "bands": 40}, out=f"{tmp_path}/scenes/one/")
     words = ["bench", "unmix", "--scenes", f"{tmp_path}/scenes", "-m", "vca-fcls", "-o", f"{tmp_path}/out"]

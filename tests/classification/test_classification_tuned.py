@@ -170,6 +170,7 @@ def test_change_between_two_dates(tmp_path) -> None:
         ts.classify(cube, weights=tmp_path / "r")
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_same_weights(tmp_path) -> None:
     data, _ = labelled(rows=64, cols=64)
     whole = tune(tmp_path / "a", data, steps=8, decay="constant", patch=16)

@@ -30,7 +30,6 @@ if str(HERE) not in sys.path:
 
 import parity_fill  # noqa: E402
 
-
 _LARGE: dict[Any, Any] = {}
 
 

@@ -29,7 +29,7 @@ def test_published_settings() -> None:
             find_recipe("pretraining", "intl", settings)
 
 
-@pytest.mark.parametrize("method", ["intl", "intl-m"])
+@pytest.mark.parametrize("method", ["intl", pytest.param("intl-m", marks=pytest.mark.slow)])
 def test_loss_falls_and_targets_follow(tmp_path: Path, method: str) -> None:
     recipe, store = opened(method, [scene(6)], tmp_path, **TINY, learning_rate=2.0, warm_up=0.0)
     network, losses = train_steps(recipe, store, 6 if method == "intl" else 2)

@@ -176,6 +176,7 @@ class Stop:
             raise RuntimeError("power cut")
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_with_its_queue(tmp_path: Path, cover: str) -> None:
     pytest.importorskip("lightning")
     settings = {**SMALL, **VIT, "style": "moco-v2", "queue": 20, "steps": 12, "labels": [cover], "patch": 28}

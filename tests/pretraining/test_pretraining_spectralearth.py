@@ -77,7 +77,9 @@ def same(a: Any, b: Any) -> bool:
     return a == b
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=pytest.mark.slow if m != "spectralearth-moco" else ()) for m in METHODS]
+)
 def test_killed_goes_on_alike_and_leaves_an_encoder(method: str, tmp_path: Path) -> None:
     def power_cut(step: Step) -> None:
         if step.stage == "train" and "step 10," in step.detail:

@@ -34,13 +34,8 @@ main()
 """
 
 
-@pytest.mark.parametrize(
-    ("kind", "settings"),
-    [
-        ("block", ["robust=off"]),
-        pytest.param("round", ["robust=on", "loops=3"], marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "settings"), [("block", ["robust=off"]), ("round", ["robust=on", "loops=3"])])
 def test_killed_and_resumed_from_the_command_line(tmp_path: Path, kind: str, settings: list[str]) -> None:
     made = mixed_scene(5, 40, 36, seed=2, snr=25)
     ts.save(ts.make_cube(made.values, wavelength=made.wavelength, quantity="reflectance"), tmp_path / "scene.hdr")

@@ -253,7 +253,9 @@ def backbones(
     data: Annotated[
         Path, typer.Option("--data", help="Folder with a folder for each set, or one patch set.", show_default=False)
     ],
-    suite: Annotated[str, typer.Option("--suite", help="spectralearth or gfm-bench.")] = "spectralearth",
+    suite: Annotated[
+        str, typer.Option("--suite", help="Data sets and figures: spectralearth or gfm-bench.")
+    ] = "spectralearth",
     backbone: Annotated[
         list[str] | None,
         typer.Option(
