@@ -37,7 +37,7 @@ HEADS = {"linear": "linear", "knn": "knn"}
 class BackboneTraining(TrainingSettings):
     """Settings of tuning; rate, decay and batch are SpectralEarth's."""
 
-    backbone: str = setting("", "encoder, see `torchspectral weights models`; decided by its weights where empty")
+    backbone: str = setting("", "encoder, see `torchspectral weights list`; decided by its weights where empty")
     initial: str = setting(
         "", "weights to begin from: file, run or name; empty: the only ones on the machine; random, when asked for"
     )

@@ -14,8 +14,9 @@ import torch
 import xarray as xr
 
 from torchspectral.cube import nodata_mask
-from torchspectral.errors import BadSettings, BandMismatch, UnknownName, closest
-from torchspectral.learn.recipe import Batch, Recipe, Scene, TrainingSettings, common_bands
+from torchspectral.errors import BadSettings, UnknownName, closest
+from torchspectral.learn.recipe import Batch, Recipe, Scene, TrainingSettings
+from torchspectral.learn.scene_pairs import ScenePairs, cubes_of
 from torchspectral.ops.resize import imresize
 from torchspectral.settings import setting
 
@@ -40,7 +41,7 @@ class SuperResolutionTraining(TrainingSettings):
     start: str = setting("", "weights to begin from, a file, a run or a name")
 
 
-class SuperResolutionRecipe(Recipe):
+class SuperResolutionRecipe(ScenePairs):
     """A network on pairs of a scene and its bicubically degraded copy.
 
     Roles: ``target`` (the scene), ``low`` (degraded as MATLAB's ``imresize`` does), ``upsampled`` (enlarged again).
@@ -56,35 +57,14 @@ class SuperResolutionRecipe(Recipe):
         super().__init__(settings)
         self.multiple = self.settings.scale
         self.reach = 5 * self.settings.scale
-        self.wavelength = np.zeros(0)
-        self.index = np.zeros(0, dtype=np.int64)
-        self.quantity = "dn"
-        self.gain = float(self.settings.gain) or 1.0
 
-    def prepare(self, scenes: Sequence[Scene]) -> None:
-        """Common bands, quantity and gain of the scenes.
-
-        Raises
-        ------
-        BandMismatch
-            Bands or quantities differ.
-        """
-        self.wavelength, self.index = common_bands(scenes)
-        cubes = [scene["cube"] if isinstance(scene, xr.Dataset) else scene for scene in scenes]
-        quantities = {str(cube.attrs.get("quantity", "dn")) for cube in cubes}
-        if len(quantities) > 1:
-            raise BandMismatch(
-                f"got scenes of {' and '.join(sorted(quantities))}, expected one quantity in all of them"
-            )
-        self.quantity = quantities.pop()
-        if not self.settings.gain:
-            known = self.quantity == "reflectance"
-            self.gain = 1.0 if known else max(peak(cube.isel(band=self.index)) for cube in cubes)
+    def usual_gain(self, cubes: Sequence[xr.DataArray]) -> float:
+        """1 for reflectance, else the largest value of the scenes."""
+        return 1.0 if self.quantity == "reflectance" else max(peak(cube.isel(band=self.index)) for cube in cubes)
 
     def pairs(self, scene: Scene) -> dict[str, np.ndarray]:
         """Truth, degraded and enlarged image."""
-        cube = scene["cube"] if isinstance(scene, xr.Dataset) else scene
-        cube = cube.isel(band=self.index)
+        cube = cubes_of([scene])[0].isel(band=self.index)
         rows, cols = (cube.sizes[d] // self.multiple * self.multiple for d in ("y", "x"))
         values = cube.where(~nodata_mask(cube)).values[:, :rows, :cols] / self.gain
         target = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
@@ -124,15 +104,9 @@ class SuperResolutionRecipe(Recipe):
         return {"loss": loss, "psnr": psnr.compute(), "psnr_bicubic": plain.compute(), "sam": angle.compute()}
 
     def card(self) -> dict[str, Any]:
-        """Bands, scale and ratio."""
-        known = bool(np.isfinite(self.wavelength).all()) and self.wavelength.size > 0
-        return {
-            "quantity": self.quantity,
-            "wavelengths": [float(w) for w in self.wavelength] if known else "any",
-            "scale": {"rule": "fixed", "gain": self.gain, "offset": 0.0},
-            "ratio": self.multiple,
-            "preprocessing": f"scenes degraded bicubically, antialiased, by {self.multiple}; divided by {self.gain:g}",
-        }
+        """Bands, scale, ratio and how the scenes were degraded."""
+        made = f"scenes degraded bicubically, antialiased, by {self.multiple}; divided by {self.gain:g}"
+        return {**super().card(), "preprocessing": made}
 
 
 def peak(cube: xr.DataArray) -> float:

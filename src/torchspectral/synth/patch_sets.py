@@ -170,10 +170,10 @@ def _ground(place: int, s: PatchSettings, seed: int) -> tuple[np.ndarray, np.nda
     rows, cols = np.mgrid[: s.size, : s.size] + 0.5
     cells = cKDTree(points).query(np.column_stack([rows.ravel(), cols.ravel()]))[1].reshape(s.size, s.size)
     # Fields and quarters have straight edges: their covers are decided a parcel at a time.
-    whole = np.stack([ndimage.mean(h, cells, np.arange(parcels)) for h in heights])
+    pixels = np.maximum(np.bincount(cells.ravel(), minlength=parcels), 1)
+    whole = np.stack([np.bincount(cells.ravel(), h.ravel(), parcels) for h in heights]) / pixels
     straight = np.array([c.green in ("crop", "grass", "soil", "roof") for c in COVERS])
-    mean = np.nan_to_num(whole, nan=-9.0)[:, cells]
-    heights = np.where(straight[:, None, None], mean, heights)
+    heights = np.where(straight[:, None, None], whole[:, cells], heights)
     return heights.argmax(0).astype(np.uint8), cells, rng.normal(0, 14, parcels)
 
 
