@@ -57,6 +57,7 @@ def test_tables_of_sets_and_what_is_missing(sets: Path, tmp_path: Path) -> None:
     assert done[-1].fraction == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_resumes_and_tells_missing_sets(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"training": SMALL, "backbones": RANDOM, "tuning": ("linear",), "seeds": 1}
     options["cross_spectral"] = True

@@ -86,7 +86,7 @@ else:
 """
 
 
-@pytest.mark.parametrize("how", ["die", "orphan"])
+@pytest.mark.parametrize("how", ["die", pytest.param("orphan", marks=pytest.mark.slow)])
 def test_scripts_need_no_guard_and_leave_no_process(how, tmp_path):
     from pathlib import Path
 

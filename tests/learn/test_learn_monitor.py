@@ -95,6 +95,7 @@ def test_labels_on_the_ground_find_the_samples_of_a_run(encoder, tmp_path: Path)
     assert found["numbers"]["labelled"] == (expected > 0).sum()
 
 
+@pytest.mark.slow
 def test_monitored_run_resumes_to_the_same_curve(encoder, tmp_path: Path) -> None:
     from torchspectral.errors import Interrupted
 

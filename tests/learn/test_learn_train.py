@@ -64,9 +64,7 @@ class Stop:
             os.kill(os.getpid(), getattr(signal, self.how))
 
 
-@pytest.mark.parametrize(
-    ("decay", "how"), [("constant", "SIGINT"), ("cosine", "SIGTERM"), ("constant", "crash"), ("cosine", "crash")]
-)
+@pytest.mark.parametrize(("decay", "how"), [("constant", "SIGINT"), ("cosine", "SIGTERM"), ("cosine", "crash")])
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, how: str, decay: str) -> None:
     settings = {"steps": 34, "decay": decay, "clip": 1.0, "validate_every": 7, "checkpoint_every": 4}
     whole = run(tmp_path / "whole", settings=settings)

@@ -76,6 +76,7 @@ class Stop:
             raise RuntimeError("power cut")
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_and_started_from(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     settings = {**SMALL, **TINY, "steps": 12, "sizes": [8, 16], "positions": "fresh", "shares": [0.5, 0.5]}

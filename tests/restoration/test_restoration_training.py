@@ -141,6 +141,7 @@ def test_values_are_scaled_scene_by_scene(tmp_path: Path) -> None:
     np.testing.assert_array_equal(plain.pairs(cube())["target"], cube().values)
 
 
+@pytest.mark.slow
 def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     settings = {**SMALL, "noise": "gaussian:blind", "steps": 8}
     data = [cube(side=40)]
@@ -180,6 +181,7 @@ def test_a_short_training_removes_noise_and_is_a_set_of_weights(tmp_path: Path) 
         assert torch.equal(begun[key], value)
 
 
+@pytest.mark.slow
 def test_bf16_stays_finite(tmp_path: Path) -> None:
     settings = {**SMALL, "steps": 2, "precision": "bf16-mixed"}
     result = ts.train("restore", "man-s", [cube()], out=tmp_path / "run", settings=settings, device="cpu")

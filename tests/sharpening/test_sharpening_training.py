@@ -103,6 +103,7 @@ def test_priors_differ_and_the_card_says_which() -> None:
     assert INTERPOLATED_PRIOR not in deep.card()["preprocessing"]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_equals_one_that_was_not(tmp_path) -> None:
     pytest.importorskip("lightning")
     from torchspectral.weights import load
