@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from torchspectral.backbones.base import Backbone
+from torchspectral.backbones.reflection import reflected
 from torchspectral.backbones.starting import encoder
 from torchspectral.engine.method import BandRule, Input, Method, Output, SceneInfo, Scope, Size, State, Tile
 from torchspectral.errors import BadWeights, BandMismatch, MissingWeights
@@ -275,21 +276,6 @@ def filled(name: str, arguments: dict[str, Any], tensors: dict[str, torch.Tensor
     check(tensors, {k: tuple(v.shape) for k, v in own.items()}, counters, f"weights of {name}")
     network.load_state_dict(tensors, strict=False)
     return network
-
-
-def reflected(x: torch.Tensor, top: int, bottom: int, left: int, right: int) -> torch.Tensor:
-    """Rows `top` to `bottom` and columns `left` to `right` of an image; beyond its edges it is reflected, as often as
-    it takes.
-    """
-    for axis, (start, stop) in ((-2, (top, bottom)), (-1, (left, right))):
-        n = x.shape[axis]
-        if start >= 0 and stop <= n:
-            x = x.narrow(axis, start, stop - start)
-            continue
-        period = max(2 * (n - 1), 1)
-        place = torch.arange(start, stop, device=x.device) % period
-        x = x.index_select(axis, torch.minimum(place, period - place) if n > 1 else place * 0)
-    return x
 
 
 def _enough(valid: torch.Tensor, step: int, least: float) -> torch.Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch.nn.functional import pad
 
+from torchspectral.backbones.reflection import reflected
 from torchspectral.classification.spectral_angle import class_colours
 from torchspectral.classification.tuned.derived import Classes, Entropy, entropy_share, replaced
 from torchspectral.classification.tuned.evaluation import probabilities
@@ -130,8 +130,9 @@ class BackboneMethod(Method):
         rows, cols = cube.shape[-2:]
         valid = tile.valid.to(cube.dtype)
         if self.scope is Scope.TILE:
-            cube, valid = (_filled(t, self.settings.tile) for t in (cube, valid))
-            later = None if later is None else _filled(later, self.settings.tile)
+            ground = (0, max(rows, self.settings.tile), 0, max(cols, self.settings.tile))
+            cube, valid = (reflected(t, *ground) for t in (cube, valid))
+            later = None if later is None else reflected(later, *ground)
         found = probabilities(network, network(cube, valid, later, valid).float())
         if found.ndim == 2:
             found = found[:, :, None, None].expand(-1, -1, rows, cols)
@@ -180,18 +181,3 @@ class BackboneMethod(Method):
         if found["task"] in ("scenes", "multilabel"):
             warnings.append(f"one answer for each tile of {self.settings.tile} x {self.settings.tile} pixels")
         return found | ({"warnings": warnings} if warnings else {})
-
-
-def _filled(x: torch.Tensor, side: int) -> torch.Tensor:
-    """An image filled up to a side at the lower and right edge, reflected as often as it takes."""
-    for axis in (-2, -1):
-        while x.shape[axis] < side:
-            have = x.shape[axis]
-            more = min(side - have, have - 1)
-            border = (0, 0, 0, more) if axis == -2 else (0, more, 0, 0)
-            if more:
-                x = pad(x, border, mode="reflect")
-            else:
-                more = side - have
-                x = pad(x, (0, 0, 0, more) if axis == -2 else (0, more, 0, 0), mode="replicate")
-    return x
