@@ -17,8 +17,10 @@ from torchspectral.synth import mixed_scene
 DYING = """
 import os, signal, sys
 from torchspectral.cli.app import main
+from torchspectral.engine import fitting
 from torchspectral.engine.journal import Journal
 
+fitting.ROUND_SECONDS = 0
 add, wanted = Journal.add, sys.argv[1]
 
 def deadly(self, kind, **values):
