@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 import torchspectral as ts
 from torchspectral.classification.labels import with_labels
+from torchspectral.classification.tuned import evaluation
 from torchspectral.classification.tuned.lora import called_layers, merge_lora
 from torchspectral.classification.tuned.network import BackboneClassifier
 from torchspectral.classification.tuned.tiling import tiling_of
@@ -93,6 +94,17 @@ def test_a_frozen_random_encoder_with_a_head_tells_three_classes(run, tmp_path) 
     assert table.loc["corn", "hectares"] == pytest.approx(table.loc["corn", "pixels"] * 0.09)
     assert {f.name for f in (tmp_path / "map").iterdir()} >= {"classes.tif", "areas.csv", "classes.png", "entropy.tif"}
     assert any("overlap by 16" in note for note in found.report.notes)
+
+
+def test_held_out_ground_is_seen_as_scenes_are(run) -> None:
+    cube, _ = scene(50, 41, seed=4)
+    cube[:, 3:5, 7] = np.nan
+    found = ts.classify(cube, weights=run[1])["probabilities"].values
+    network = run[0]["network"].eval()
+    image, seen = torch.from_numpy(np.nan_to_num(cube.values)), ~np.isnan(found[0])
+    with torch.no_grad():
+        again = evaluation.predict_image(network, image, torch.from_numpy(seen[None].astype(np.float32))).numpy()
+    np.testing.assert_allclose(again[:, seen], found[:, seen], atol=1e-5)
 
 
 def test_what_lies_under_nodata_changes_nothing(run) -> None:
@@ -194,7 +206,7 @@ def test_patch_sets_bring_their_own_labels(tmp_path) -> None:
         tune(tmp_path / "p", tmp_path / "set", patch=16, labels=["x.tif"], task="scenes")
 
 
-def test_convolutions_are_exact_in_tiles() -> None:
+def test_convolutions_are_exact_in_tiles(monkeypatch) -> None:
     torch.manual_seed(0)
     network = BackboneClassifier("spec-resnet50", bands=75, patch=32, **CLASSES).eval()
     torch.nn.init.normal_(network.head.linear.weight, std=0.1)
@@ -211,6 +223,18 @@ def test_convolutions_are_exact_in_tiles() -> None:
         for t in ((16, 272), (16, 128))
     )
     np.testing.assert_allclose(whole["probabilities"].values, tiled["probabilities"].values, atol=2e-5)
+    # Held-out ground is evaluated tile by tile, with as much around each tile as the network sees.
+    monkeypatch.setattr(evaluation, "CORE", 128)
+    image, valid, widths = torch.from_numpy(values), torch.ones(1, 16, 272), []
+
+    def read(window):
+        widths.append(window.width)
+        return {"image": image[(..., *window.slices)], "valid": valid[(..., *window.slices)]}
+
+    with torch.no_grad():
+        parts = [found.numpy() for _, found in evaluation.predictions(network, (16, 272), read)]
+    np.testing.assert_allclose(np.concatenate(parts, 2), whole["probabilities"].values, atol=2e-5)
+    assert widths == [256, 272, 144]
 
 
 def test_low_rank_updates_merge_and_must_have_an_effect() -> None:

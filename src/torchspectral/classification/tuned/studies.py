@@ -72,11 +72,11 @@ def study_patches(recipe: Any, store: Any) -> Studies:
         Fewer than two classes train.
     """
     s = recipe.settings
-    bands = len(recipe.index)
+    bands = len(recipe.data.index)
     sums, squares, count = np.zeros(bands), np.zeros(bands), 0.0
     drawn: list[np.ndarray] = []
     rng = np.random.default_rng([5, 1])
-    counts = {part: np.zeros(len(recipe.classes.numbers)) for part in (TRAIN, HELD_OUT)}
+    counts = {part: np.zeros(len(recipe.data.classes.numbers)) for part in (TRAIN, HELD_OUT)}
     for part in (TRAIN, HELD_OUT):
         for batch in _batches(store, part):
             counts[part] += _classes_in(recipe, batch)
@@ -117,7 +117,7 @@ def _batches(store: Any, part: str) -> Iterator[dict[str, torch.Tensor]]:
 
 def _classes_in(recipe: Any, batch: dict[str, torch.Tensor]) -> np.ndarray:
     truth = recipe.truth(batch).numpy()
-    count = len(recipe.classes.numbers)
+    count = len(recipe.data.classes.numbers)
     if recipe.settings.task == "multilabel":
         return np.asarray(truth.sum(0), dtype=float)
     known = truth[truth >= 0].astype(np.int64)
@@ -128,7 +128,7 @@ def _classes_in(recipe: Any, batch: dict[str, torch.Tensor]) -> np.ndarray:
 
 def _told(recipe: Any, counts: dict[str, np.ndarray]) -> list[str]:
     """What is to be said of classes that one part lacks."""
-    names = np.asarray(recipe.classes.names, dtype=object)
+    names = np.asarray(recipe.data.classes.names, dtype=object)
     here, there = counts[TRAIN] > 0, counts[HELD_OUT] > 0
     if here.sum() < 2:
         raise BadInput(
@@ -146,7 +146,7 @@ def _told(recipe: Any, counts: dict[str, np.ndarray]) -> list[str]:
 
 
 def _statistics(recipe: Any, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    card = recipe.start.card if recipe.start is not None else None
+    card = recipe.data.start.card if recipe.data.start is not None else None
     own = card is not None and None not in (card.mean, card.std) and len(card.mean or ()) == len(mean)
     wanted = recipe.settings.statistics
     if wanted == "weights" and not own:
@@ -176,7 +176,7 @@ def _encode(recipe: Any, store: Any, made: Studies) -> None:
     kept: dict[str, list[list[np.ndarray]]] = {TRAIN: [], HELD_OUT: []}
     size, most = 0, s.cache << 20
     rows: list[tuple[torch.Tensor, torch.Tensor]] = []
-    share = max(s.bank // len(recipe.classes.numbers), 1)
+    share = max(s.bank // len(recipe.data.classes.numbers), 1)
     reuse = s.reuse
     if reuse and _bytes(network, recipe, store) > most:
         reuse = False
@@ -194,7 +194,7 @@ def _encode(recipe: Any, store: Any, made: Studies) -> None:
     if reuse:
         made.features = kept
     if s.tuning == "knn":
-        made.bank = _bank(rows, len(recipe.classes.numbers), share)
+        made.bank = _bank(rows, len(recipe.data.classes.numbers), share)
 
 
 def _features(network: BackboneClassifier, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
