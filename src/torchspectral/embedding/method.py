@@ -9,13 +9,12 @@ import torch
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from torchspectral.backbones.base import Backbone
+from torchspectral.backbones.on_scenes import KeptNetwork, filled_up
 from torchspectral.backbones.reflection import reflected
 from torchspectral.backbones.starting import encoder
 from torchspectral.engine.method import BandRule, Input, Method, Output, SceneInfo, Scope, Size, State, Tile
-from torchspectral.errors import BadWeights, BandMismatch, MissingWeights
+from torchspectral.errors import BandMismatch, MissingWeights
 from torchspectral.settings import Settings, setting
-from torchspectral.weights.card import WeightsCard
-from torchspectral.weights.loading import check
 
 ENCODER = "encoder"
 """Key of a state under which name, constructor arguments, bands and statistics of the encoder stand."""
@@ -107,14 +106,13 @@ class BackboneEmbedding(Method):
         self.overlap = max(self.window - s.stride, 0) if s.scope == "tile" and s.stride else 0
         # Bilinear interpolation looks at the next cell.
         self.halo = s.reach + (s.step if s.grid == "pixels" and s.what == "tokens" else 0) if s.scope == "local" else 0
-        self._built: tuple[dict[str, Any], Backbone] | None = None
+        self.network = KeptNetwork(_made, "this encoder")
         self._short = False
 
     def prepare(self, info: SceneInfo) -> None:
         """Note whether windows will be filled up."""
         if self.scope is Scope.TILE:
-            advance = self.window - self.overlap
-            self._short = any(n < self.window or (n - self.window) % advance for n in info.shape)
+            self._short = filled_up(info.shape, self.window, self.overlap)
         elif self.settings.what == "pooled":
             self._short = self.window > self.step or any(n % self.step for n in info.shape)
 
@@ -131,11 +129,7 @@ class BackboneEmbedding(Method):
                 "embedding needs an encoder with weights: give --backbone NAME and --weights FILE|RUN|NAME, or ask for "
                 "untrained ones: --set initial=random"
             )
-        device = next((v.device for v in state.values() if isinstance(v, torch.Tensor)), like.device)
-        if self._built is None or self._built[0] != facts or next(self._built[1].parameters()).device != device:
-            tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
-            self._built = facts, filled(facts["name"], facts["arguments"], tensors).to(device).eval()
-        return self._built[1]
+        return self.network.of(facts, state, like.device)
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Vectors of one tile, (n, dim, y, x)."""
@@ -259,23 +253,8 @@ class _Look:
         return self.network.forward_features(self._input(x, valid), self.waves).float()
 
 
-def filled(name: str, arguments: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Backbone:
-    """An encoder with these tensors.
-
-    Raises
-    ------
-    BadWeights
-        They are not those of this encoder.
-    """
-    try:
-        network = encoder(name, arguments)
-    except TypeError as error:
-        raise BadWeights(f"these are no weights of {name}: {error}") from None
-    own = network.state_dict()
-    counters = WeightsCard(name="encoder", optional_keys=[r".*num_batches_tracked"])
-    check(tensors, {k: tuple(v.shape) for k, v in own.items()}, counters, f"weights of {name}")
-    network.load_state_dict(tensors, strict=False)
-    return network
+def _made(facts: dict[str, Any]) -> Backbone:
+    return encoder(facts["name"], facts["arguments"])
 
 
 def _enough(valid: torch.Tensor, step: int, least: float) -> torch.Tensor:

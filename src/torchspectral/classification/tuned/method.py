@@ -6,16 +6,15 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from torchspectral.backbones.on_scenes import KeptNetwork, filled_up
 from torchspectral.backbones.reflection import reflected
 from torchspectral.classification.spectral_angle import class_colours
 from torchspectral.classification.tuned.derived import Classes, Entropy, entropy_share, replaced
 from torchspectral.classification.tuned.evaluation import probabilities
 from torchspectral.classification.tuned.network import BackboneClassifier
 from torchspectral.engine.method import BandRule, Input, Method, Output, SceneInfo, Scope, Size, State, Tile
-from torchspectral.errors import BadInput, BadWeights, BandMismatch, MissingWeights
+from torchspectral.errors import BadInput, BandMismatch, MissingWeights
 from torchspectral.settings import Settings, setting
-from torchspectral.weights.card import WeightsCard
-from torchspectral.weights.loading import check
 
 CONSTRUCTOR = "constructor"
 """Key of a state under which the network's constructor arguments stand."""
@@ -80,14 +79,12 @@ class BackboneMethod(Method):
         self.tile = (s.tile, s.tile) if s.scope == "tile" else None
         self.overlap = min(s.overlap, s.tile - 1) if s.scope == "tile" else 0
         self.halo, self.multiple = (s.reach, s.multiple) if s.scope == "local" else (0, 1)
-        self._built: tuple[dict[str, Any], BackboneClassifier] | None = None
+        self.network = KeptNetwork(_made, "a tuned backbone")
         self._short = False
 
     def prepare(self, info: SceneInfo) -> None:
         """Note whether tiles will be filled up."""
-        self._short = self.scope is Scope.TILE and any(
-            n < self.settings.tile or (n - self.settings.tile) % (self.settings.tile - self.overlap) for n in info.shape
-        )
+        self._short = self.scope is Scope.TILE and filled_up(info.shape, self.settings.tile, self.overlap)
 
     def loaded(self, state: State, like: torch.Tensor) -> BackboneClassifier:
         """The network with a state's weights.
@@ -102,18 +99,7 @@ class BackboneMethod(Method):
                 "the method backbone needs tuned weights: give weights=RUN, or tune a backbone: torchspectral train "
                 "classify --backbone NAME --data SCENE --labels FILE -o RUN"
             )
-        if self._built is None or self._built[0] != arguments or self._built[1].mean.device != like.device:
-            try:
-                network = BackboneClassifier(**arguments)
-            except TypeError as error:
-                raise BadWeights(f"these are no weights of a tuned backbone: {error}") from None
-            own = network.state_dict()
-            tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
-            counters = WeightsCard(name="backbone", optional_keys=[r".*num_batches_tracked"])
-            check(tensors, {k: tuple(v.shape) for k, v in own.items()}, counters, "weights of the tuned backbone")
-            network.load_state_dict(tensors, strict=False)
-            self._built = arguments, network.eval().to(like.device)
-        return self._built[1]
+        return self.network.of(arguments, state, like.device)
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Classes, probabilities and entropy of one tile, (n, layers, y, x)."""
@@ -181,3 +167,7 @@ class BackboneMethod(Method):
         if found["task"] in ("scenes", "multilabel"):
             warnings.append(f"one answer for each tile of {self.settings.tile} x {self.settings.tile} pixels")
         return found | ({"warnings": warnings} if warnings else {})
+
+
+def _made(arguments: dict[str, Any]) -> BackboneClassifier:
+    return BackboneClassifier(**arguments)
