@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from parity_case import Case
 
@@ -23,7 +25,9 @@ def run(case: Case) -> dict:
     if "gt" in case.inputs and "uniform" not in case.inputs:
         truth = case.inputs["gt"]
         noisy = (truth + case.inputs["noise"]).clip(0, 1).astype("float32")
-        return quality(*(torch.from_numpy(image).movedim(-1, 0) for image in (noisy, truth)), extras=True)
+        ratio = re.search(r"ratio=([0-9.]+)", made.get("algorithm", ""))
+        pair = [torch.from_numpy(image).movedim(-1, 0) for image in (noisy, truth)]
+        return quality(*pair, ratio=float(ratio[1]) if ratio else 4.0, extras=True)
     x, lms, gt = case.tensors("x", "lms", "gt")
     matrix = mixing_matrix(x.shape[1], uniform=case.inputs["uniform"])
     mixed = {f"{name}_mix": mix_spectra(image, matrix) for name, image in (("x", x), ("lms", lms), ("gt", gt))}
