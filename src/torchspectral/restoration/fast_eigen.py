@@ -29,6 +29,7 @@ from torchspectral.errors import BadInput, BandMismatch
 from torchspectral.ops.block_matching import match_patches
 from torchspectral.ops.collaborative import collaborative_filter
 from torchspectral.ops.gram import covariance
+from torchspectral.restoration.given_back import CLEAR, give, shares_to_give
 from torchspectral.restoration.robust import LEAST_SHARE, outlier_share, robust_rounds
 from torchspectral.restoration.subspace import at_most, eigen_state, is_flat, neighbour_sums
 from torchspectral.settings import Settings, setting
@@ -48,6 +49,13 @@ class FastEigenSettings(Settings):
     similar: int = setting(16, "patches of a group in the first pass", ge=2, le=256)
     similar_second: int = setting(32, "patches of a group in the second pass", ge=2, le=256)
     threshold: float = setting(3.5, "coefficients below this many standard deviations are dropped", ge=0)
+    likeness: float = setting(
+        0.08,
+        "largest correlation of neighbours, across and along track, in what is removed from bands of more than 30 dB: "
+        "what they have more in common is given back; 1: nothing is",
+        ge=0,
+        le=1,
+    )
 
     @field_validator("robust", mode="before")
     @classmethod
@@ -65,6 +73,10 @@ class FastEigen(Method):
     transform, first by a threshold, then by an empirical Wiener filter. Where outliers are many, a loop before it models
     stripes and dead columns of each band and replaces single outliers.
 
+    What is removed from clear bands, those of more than 30 dB, is then held to white noise: where its neighbours are more
+    alike than `likeness`, as those of resampled noise are, and as those of lost signal would be, the least share of the
+    smoothed removed part that mends this goes back into the scene (3 x 3 pixels, see `given_back`).
+
     State
     -----
     mean : Tensor, shape (bands,)
@@ -75,6 +87,8 @@ class FastEigen(Method):
     rank : int
     eigenvalues : list of float
     robust : bool
+    given : Tensor, shape (2, bands)
+        Shares of the removed part, smoothed across and along track, that go back.
     bands : dict of str to list
         The table below, by column.
 
@@ -82,8 +96,9 @@ class FastEigen(Method):
     -------
     cube
     bands : table, one row a band
-        ``wavelength`` [nm], ``noise`` (standard deviation, the cube's units), ``snr`` [dB], and where the robust loop
-        ran ``replaced`` (share of the values that it took for outliers).
+        ``wavelength`` [nm], ``noise`` (standard deviation, the cube's units), ``snr`` [dB], ``given_back`` (share of the
+        variance of what was removed), and where the robust loop ran ``replaced`` (share of the values that it took for
+        outliers).
 
     References
     ----------
@@ -119,8 +134,8 @@ class FastEigen(Method):
 
     @property
     def halo(self) -> int:  # type: ignore[override]
-        """A pixel hears of patches over it, their groups, and the same again in the second pass."""
-        reach = 2 * (self.settings.patch - 1 + 2 * self.settings.search)
+        """A pixel hears of patches over it, their groups, the same again in the second pass, and of its neighbours."""
+        reach = 2 * (self.settings.patch - 1 + 2 * self.settings.search) + 1
         return math.ceil(reach / self.settings.step) * self.settings.step
 
     @property
@@ -148,11 +163,26 @@ class FastEigen(Method):
         if self.settings.rank is None:
             pairs = source.reduce(partial(neighbour_sums, role="cube"), torch.add)
         found = eigen_state(n, total / n, spread, None, self.settings.rank, None, pairs)
-        return self._told(found, source, spread, robust=False)
+        return self._given(self._told(found, source, spread, robust=False), source)
 
     def _robust(self, source: Source, state: State | None) -> Iterator[Round]:
         for found, spread, done in robust_rounds(source, self.settings, self.denoise, state):
-            yield self._told(found, source, spread, robust=True), done
+            told = self._told(found, source, spread, robust=True)
+            yield (told if done < 1 else self._given(told, source)), done
+
+    def _given(self, state: State, source: Source) -> State:
+        """What goes back of the removed part of clear bands; the cleaned images are kept for `apply`."""
+        clear = [b for b, snr in enumerate(state["bands"]["snr"]) if snr is not None and snr > CLEAR]
+        shares, back = torch.zeros(2, len(state["mean"])), torch.zeros(len(state["mean"]))
+        if clear and self.settings.likeness < 1:
+            chosen = torch.tensor(clear)
+            source.map("cleaned", partial(self._cleaned_tile, state=state))
+            found = shares_to_give(
+                source, partial(self._removed, state=state, bands=chosen), chosen, self.settings.likeness
+            )
+            shares[:, chosen], back[chosen] = (values.float() for values in found)
+        table = {**state["bands"], "given_back": [round(v, 4) for v in back.tolist()]}
+        return {**state, "given": shares, "bands": table}
 
     def _told(self, found: State, source: Source, spread: torch.Tensor, *, robust: bool) -> State:
         power = found["mean"].square() + spread.diagonal() - found["noise"].square()
@@ -171,16 +201,30 @@ class FastEigen(Method):
 
     def denoise(self, cube: torch.Tensor, state: State, *, second: bool = True) -> torch.Tensor:
         """Denoise (n, bands, y, x) with a state; one pass only without `second`."""
-        work = {key: state[key].to(cube.device, cube.dtype) for key in ("mean", "forward", "inverse")}
-        if len(work["mean"]) != cube.shape[1]:
+        return self._turned_back(self._cleaned(cube, state, second=second), state)
+
+    def _cleaned(self, cube: torch.Tensor, state: State, *, second: bool = True) -> torch.Tensor:
+        """Filtered eigen-images, (n, k, y, x)."""
+        mean, forward = (state[key].to(cube.device, cube.dtype) for key in ("mean", "forward"))
+        if len(mean) != cube.shape[1]:
             raise BandMismatch(
-                f"the subspace was fitted on {len(work['mean'])} bands and the cube has {cube.shape[1]}, expected the "
-                "same: fit it on this scene"
+                f"the subspace was fitted on {len(mean)} bands and the cube has {cube.shape[1]}, expected the same: fit "
+                "it on this scene"
             )
-        mean = work["mean"][:, None, None]
-        images = torch.einsum("kb,nbyx->nkyx", work["forward"], cube - mean)
-        cleaned = torch.stack([self._filtered(one, second) for one in images])
-        return torch.einsum("bk,nkyx->nbyx", work["inverse"], cleaned).add_(mean)
+        images = torch.einsum("kb,nbyx->nkyx", forward, cube - mean[:, None, None])
+        return torch.stack([self._filtered(one, second) for one in images])
+
+    def _cleaned_tile(self, tile: Tile, state: State) -> torch.Tensor:
+        return self._cleaned(_noisy(tile), state)
+
+    def _removed(self, tile: Tile, state: State, bands: torch.Tensor) -> torch.Tensor:
+        rest = _noisy(tile)[:, bands] - self._turned_back(tile["cleaned"], state, bands)
+        return rest.where(tile.valid, 0.0)
+
+    @staticmethod
+    def _turned_back(images: torch.Tensor, state: State, bands: torch.Tensor | slice = slice(None)) -> torch.Tensor:
+        mean, inverse = (state[key][bands].to(images.device, images.dtype) for key in ("mean", "inverse"))
+        return torch.einsum("bk,nkyx->nbyx", inverse, images).add_(mean[:, None, None])
 
     def _filtered(self, images: torch.Tensor, second: bool) -> torch.Tensor:
         s, patch = self.settings, min(self.patch, *images.shape[1:])
@@ -193,8 +237,15 @@ class FastEigen(Method):
         return collaborative_filter(images, groups, patch=patch, guide=first)
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
-        """Project, filter, and turn back, (n, bands, y, x)."""
-        return {"cube": self.denoise(tile["repaired"] if "repaired" in tile else tile["cube"], state)}
+        """Project, filter, turn back, and give back, (n, bands, y, x)."""
+        images = tile["cleaned"] if "cleaned" in tile else self._cleaned_tile(tile, state)
+        cube = self._turned_back(images, state)
+        given = state.get("given")
+        if given is not None and bool((given > 0).any()):
+            bands = (given > 0).any(0).nonzero()[:, 0].to(cube.device)
+            removed = (_noisy(tile)[:, bands] - cube[:, bands]).where(tile.valid, 0.0)
+            cube[:, bands] += give(removed, given[:, bands])
+        return {"cube": cube}
 
     def memory(self, size: Size) -> dict[str, int]:
         """A centred copy and the answer; distances of all shifts; eigen-images in float64."""
@@ -205,10 +256,23 @@ class FastEigen(Method):
         return {"fit": apply, "apply": apply}
 
     def figures(self, state: State) -> dict[str, Any]:
-        """Rank, whether the robust loop ran, and medians over the bands."""
+        """Rank, whether the robust loop ran, medians over the bands, and what was given back."""
         out: dict[str, Any] = {"rank": state["rank"], "robust": bool(state.get("robust"))}
         for key in ("noise", "snr", "replaced"):
             known = [v for v in state["bands"].get(key, []) if v is not None]
             if known:
                 out[f"median_{key}"] = median(known)
+        back = [v for v in state["bands"].get("given_back", []) if v > 0]
+        out["given_back_bands"] = len(back)
+        if back:
+            out["median_given_back"] = median(back)
+            out["warnings"] = [
+                f"given back: {median(back):.0%} of the removed variance (median of {len(back)} bands of more than "
+                f"{CLEAR:.0f} dB), for its neighbours were alike by more than {self.settings.likeness}"
+            ]
         return out
+
+
+def _noisy(tile: Tile) -> torch.Tensor:
+    """What is denoised: the scene, or what the robust loop made of it."""
+    return tile["repaired"] if "repaired" in tile else tile["cube"]
