@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,5 +87,7 @@ def exported(recipe: Recipe, network: torch.nn.Module) -> torch.nn.Module:
     """The encoder as its card builds it, with the trained weights."""
     name, arguments = recipe.exported_as()
     made = ts.create_model(name, **arguments)
-    made.load_state_dict(recipe.exported(network).state_dict())
+    state = recipe.exported(network).state_dict()
+    more = [re.compile(pattern) for pattern in recipe.card().get("optional_keys", [])]
+    made.load_state_dict({k: v for k, v in state.items() if not any(p.fullmatch(k) for p in more)})
     return made.eval()

@@ -11,6 +11,7 @@ import xarray as xr
 from affine import Affine
 from recipe_steps import batch_of, exported, opened, scene, train_steps
 
+from torchspectral.backbones.less_vit.statistics import sensor_statistics
 from torchspectral.errors import BadCube, BadInput, BadSettings, BandMismatch
 from torchspectral.geo.grids import place
 from torchspectral.learn.train import find_recipe
@@ -45,6 +46,12 @@ def test_two_sensors_learn_side_by_side(tmp_path: Path) -> None:
         and card["wavelengths"] == "any"
         and "9 bands of 450-1650 nm" in card["preprocessing"]
     )
+    state = recipe.exported(network).state_dict()
+    for number, sensor in enumerate(recipe.sensors):
+        mean, std, metres = sensor_statistics(state, sensor.wavelength)
+        assert mean == recipe.statistics[number][0].tolist() and std == recipe.statistics[number][1].tolist()
+        assert metres == sensor.resolution
+    assert sensor_statistics(state, [500.0, 600.0]) is None
 
 
 def test_one_sensor_writes_its_statistics_and_sees_what_the_encoder_will(tmp_path: Path) -> None:

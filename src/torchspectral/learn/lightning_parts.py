@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from torchspectral.errors import BadInput
-from torchspectral.learn.losses.gather import alone
+from torchspectral.learn.losses.gather import alone, mean_over_processes
 from torchspectral.learn.patches import PatchStore
 from torchspectral.learn.recipe import Recipe
 from torchspectral.learn.runs import BEST, LAST, SPEED, Run
@@ -210,7 +210,10 @@ class Keeper(pl.Callback):
         stop = self.asked
         if trainer.world_size > 1:
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        if step % s.validate_every == 0 or last:
+        judged, kept = step % s.validate_every == 0 or last, step % s.checkpoint_every == 0 or last or stop
+        if judged or kept:
+            module.sum = mean_over_processes(module.sum)
+        if judged:
             if trainer.is_global_zero:
                 self.run.add_row({"step": step, **self.speed.figures()}, SPEED)
                 with alone():
@@ -218,7 +221,7 @@ class Keeper(pl.Callback):
             module.sum = torch.zeros_like(module.sum)
             module.since = 0
             self.speed.start(module.device)
-        if (step % s.checkpoint_every == 0 or last or stop) and trainer.is_global_zero:
+        if kept and trainer.is_global_zero:
             self.run.save_checkpoint(LAST, {**module.checkpoint(self.best), "figures": self.figures})
             self.speed.start(module.device)
         if stop:

@@ -231,6 +231,11 @@ class Recipe(ABC):
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Scalar to minimise; the forward pass is done here."""
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether a run may go on to more steps than it was begun for: no plan stretches with their number."""
+        return bool(self.settings.decay == "constant")
+
     def store_settings(self) -> dict[str, Any]:
         """Settings that decide what the patch store holds; by default all but those of the loop."""
         return {k: v for k, v in self.settings.model_dump(mode="json").items() if k not in LOOP_ONLY}

@@ -79,6 +79,8 @@ class Run:
         self.made = not self.path.exists()
         try:
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            for left in (self.path / "checkpoints").glob(".*.pt.*"):  # of a process that was killed while it wrote
+                left.unlink(missing_ok=True)
         except OSError as error:
             raise OutputFailed(f"{self.path} could not be made: {error}") from error
         return resume

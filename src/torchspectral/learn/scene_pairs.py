@@ -8,27 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from torchspectral.errors import BandMismatch
 from torchspectral.learn.recipe import Recipe, Scene, TrainingSettings, common_bands
-
-
-def cubes_of(scenes: Sequence[Scene]) -> list[xr.DataArray]:
-    """The cube of each scene, whether it comes alone or with layers."""
-    return [scene["cube"] if isinstance(scene, xr.Dataset) else scene for scene in scenes]
-
-
-def common_quantity(cubes: Sequence[xr.DataArray]) -> str:
-    """The one quantity of all cubes ("reflectance", "radiance", "dn").
-
-    Raises
-    ------
-    BandMismatch
-        They differ.
-    """
-    quantities = {str(cube.attrs.get("quantity", "dn")) for cube in cubes}
-    if len(quantities) > 1:
-        raise BandMismatch(f"got scenes of {' and '.join(sorted(quantities))}, expected one quantity in all of them")
-    return quantities.pop()
+from torchspectral.learn.scenes import common_quantity, cubes_of
 
 
 class ScenePairs(Recipe):

@@ -13,7 +13,7 @@ import xarray as xr
 
 from torchspectral.cube import check_cube
 from torchspectral.engine.method import Window
-from torchspectral.errors import BadInput, GridMismatch, ProductNotFound, UnknownProduct
+from torchspectral.errors import BadInput, BandMismatch, GridMismatch, ProductNotFound, UnknownProduct
 from torchspectral.learn.recipe import Scene
 from torchspectral.log import Progress, no_progress
 
@@ -191,6 +191,25 @@ def _open(path: Path, layers: Sequence[str], opening: Mapping[str, Any]) -> Open
     if opening:
         digest.update(repr(sorted(opening.items())).encode())
     return OpenedScene(scene, str(path), digest.hexdigest(), opening=dict(opening))
+
+
+def cubes_of(scenes: Sequence[Scene]) -> list[xr.DataArray]:
+    """The cube of each scene, whether it comes alone or with layers."""
+    return [scene["cube"] if isinstance(scene, xr.Dataset) else scene for scene in scenes]
+
+
+def common_quantity(cubes: Sequence[xr.DataArray]) -> str:
+    """The one quantity of all cubes ("reflectance", "radiance", "dn").
+
+    Raises
+    ------
+    BandMismatch
+        They differ.
+    """
+    quantities = {str(cube.attrs.get("quantity", "dn")) for cube in cubes}
+    if len(quantities) > 1:
+        raise BandMismatch(f"got scenes of {' and '.join(sorted(quantities))}, expected one quantity in all of them")
+    return quantities.pop()
 
 
 def read_block(scene: Scene, window: Window) -> Scene:

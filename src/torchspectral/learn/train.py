@@ -149,9 +149,13 @@ def train(
     recipe.prepare([scene.scene for scene in scenes])
     going_on = run.start(resume=resume, overwrite=overwrite)
     facts = _facts(task, recipe, scenes, seed, device, devices, out)
+    by_epochs = epochs is not None or (steps is None and "steps" not in values and recipe.default_epochs > 0)
     if going_on:
         run.check_same(facts, ("task", "method", "seed", "scenes"))
-        _same_settings(run, recipe, epochs)
+        _same_settings(run, recipe, steps_known=not by_epochs)
+    elif by_epochs:  # the number of steps follows from the patches, which are not cut yet
+        told = {name: value for name, value in facts["settings"].items() if name != "steps"}
+        run.write_facts({**facts, "settings": told})
     else:
         run.write_facts(facts)
     try:
@@ -161,12 +165,14 @@ def train(
         if not going_on:
             run.discard()
         raise
-    if epochs is None and steps is None and "steps" not in values and recipe.default_epochs:
-        epochs = recipe.default_epochs
-    if epochs is not None:
+    if by_epochs:
+        patches_in_all = (epochs or recipe.default_epochs) * patches.count(TRAIN)
         recipe.settings = recipe.settings.model_copy(
-            update={"steps": max(-(-epochs * patches.count(TRAIN) // recipe.settings.batch), 1)}
+            update={"steps": max(-(-patches_in_all // recipe.settings.batch), 1)}
         )
+    if going_on:
+        _same_settings(run, recipe)
+    begun_with = (run.facts().get("settings") or {}).get("steps")
     facts |= {
         "command": _command(task, recipe, scenes, seed, out),
         "settings": recipe.settings.model_dump(mode="json"),
@@ -174,7 +180,7 @@ def train(
         "patches_with_nodata": patches.attrs["dropped"],
         "split": patches.attrs["leakage"],
     }
-    if not going_on:
+    if not going_on or begun_with != recipe.settings.steps:
         run.write_facts(facts)
     cut = perf_counter()
     _train(recipe, patches, run, facts, seed, device, devices, progress)
@@ -278,12 +284,13 @@ def resume_command(command: str) -> str:
     return f"{command[:-1]}, resume=True)" if command.startswith("ts.train(") else f"{command} --resume"
 
 
-def _same_settings(run: Run, recipe: Recipe, epochs: int | None) -> None:
+def _same_settings(run: Run, recipe: Recipe, *, steps_known: bool = True) -> None:
     """Hold the settings against those that the run was begun with, but for what cannot matter and a longer run."""
     free = {"checkpoint_every", "loader_workers", "cache", "monitor_every", "monitor_samples"}
-    if recipe.settings.decay == "constant":
+    begun = run.facts().get("settings") or {}
+    if recipe.open_ended or not steps_known or "steps" not in begun:  # stopped before they were known
         free.add("steps")
-    before = {k: v for k, v in (run.facts().get("settings") or {}).items() if k not in free}
+    before = {k: v for k, v in begun.items() if k not in free}
     now = {k: v for k, v in recipe.settings.model_dump(mode="json").items() if k not in free}
     for field in {**before, **now}:
         if before.get(field) != now.get(field):

@@ -8,7 +8,7 @@ from torchspectral.lazy import lookup
 
 _PUBLIC = {
     "PretrainingRecipe": "base",
-    "PretrainingTraining": "base",
+    "PretrainingTraining": "settings",
     "DINORecipe": "spectralearth.dino",
     "MAERecipe": "spectralearth.mae",
     "MoCoRecipe": "spectralearth.moco",

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from torchspectral.backbones.base import Backbone
+from torchspectral.backbones.spectralearth.sizes import features_at
 from torchspectral.errors import BadSettings
 from torchspectral.learn.losses.intl import INTL, INTLLoss, momentum_at, projector
 from torchspectral.learn.recipe import Batch, TrainingSettings
 from torchspectral.learn.views import ViewPlan
-from torchspectral.pretraining.base import PretrainingRecipe, PretrainingTraining
-from torchspectral.pretraining.spectralearth.sizes import features_at
+from torchspectral.pretraining.base import PretrainingRecipe
+from torchspectral.pretraining.settings import PretrainingTraining
 from torchspectral.settings import setting
 
 MULTI_CROP = (

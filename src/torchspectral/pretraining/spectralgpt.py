@@ -17,7 +17,9 @@ from torchspectral.learn.recipe import Batch, TrainingSettings
 from torchspectral.learn.runs import LAST, Run
 from torchspectral.learn.schedules import warmed_up
 from torchspectral.learn.views import View, make_view
-from torchspectral.pretraining.base import FAR, PretrainingRecipe, PretrainingTraining
+from torchspectral.pretraining.base import PretrainingRecipe
+from torchspectral.pretraining.settings import PretrainingTraining
+from torchspectral.pretraining.views import FAR
 from torchspectral.settings import setting
 from torchspectral.weights import models
 from torchspectral.weights.files import is_tensor, read_state

@@ -40,6 +40,16 @@ def mean_over_processes(x: torch.Tensor) -> torch.Tensor:
     return summed / world
 
 
+@torch.no_grad()
+def from_first(x: torch.Tensor) -> torch.Tensor:
+    """The tensor of the first process in all of them: for what is drawn once for the whole batch."""
+    if world_size() == 1:
+        return x
+    sent = x.contiguous().clone()
+    dist.broadcast(sent, 0)
+    return sent
+
+
 def gather_batch(x: torch.Tensor) -> torch.Tensor:
     """Rows of all processes in the order of their ranks, shape (world n, d); x itself for one process.
 

@@ -12,16 +12,20 @@ from torch import nn
 
 from torchspectral.backbones.base import Backbone
 from torchspectral.backbones.less_vit import HyperMAE
+from torchspectral.backbones.less_vit import statistics as kept_statistics
 from torchspectral.backbones.less_vit.encoder import two_deviations
+from torchspectral.backbones.less_vit.hyper_mae import Reconstruction
 from torchspectral.backbones.less_vit.masking import sample_channels
 from torchspectral.backbones.less_vit.spectra import RADAR_WAVELENGTHS
-from torchspectral.errors import BadCube, BadSettings, BandMismatch
+from torchspectral.errors import BadCube, BadSettings
 from torchspectral.geo.lazy import missing_value
+from torchspectral.learn.losses.gather import from_first, mean_over_processes
 from torchspectral.learn.patches import PatchStore
 from torchspectral.learn.recipe import Batch, Scene, TrainingSettings
+from torchspectral.learn.scenes import common_quantity, cubes_of
 from torchspectral.learn.views import GAIN, KNOTS, OFFSET, SIGMA, View, ViewPlan, make_view
 from torchspectral.pretraining.base import PretrainingRecipe
-from torchspectral.pretraining.hyper_mae.sensors import Sensor, alike, cube_of, moments, sort_by_sensor, waves_of
+from torchspectral.pretraining.hyper_mae.sensors import Sensor, alike, sort_by_sensor, statistics_of, waves_of
 from torchspectral.pretraining.hyper_mae.settings import HyperMAETraining, HyperMAEv1Training
 from torchspectral.weights import models
 
@@ -66,17 +70,12 @@ class HyperMAERecipe(PretrainingRecipe):
         BandMismatch, MissingMetadata
         """
         self.sensors = sort_by_sensor(scenes, self.pixel)
-        quantities = {str(cube_of(scene).attrs.get("quantity", "dn")) for scene in scenes}
-        if len(quantities) > 1:
-            raise BandMismatch(
-                f"got scenes of {' and '.join(sorted(quantities))}, expected one quantity in all of them"
-            )
-        self.quantity = quantities.pop()
+        cubes = cubes_of(scenes)
+        self.quantity = common_quantity(cubes)
         largest = max(self.sensors, key=lambda sensor: len(sensor.index))
         self.index, self.wavelength = np.array(largest.index), np.array(largest.wavelength)
-        first = cube_of(scenes[0])
-        if len(self.sensors) == 1 and "fwhm" in first.coords:
-            self.fwhm = np.asarray(first["fwhm"].values, dtype=np.float64)[self.index]
+        if len(self.sensors) == 1 and "fwhm" in cubes[0].coords:
+            self.fwhm = np.asarray(cubes[0]["fwhm"].values, dtype=np.float64)[self.index]
 
     @property
     def pixel(self) -> float:
@@ -88,7 +87,7 @@ class HyperMAERecipe(PretrainingRecipe):
 
     def pairs(self, scene: Scene) -> dict[str, np.ndarray]:
         """Channels of the scene's sensor and empty ones behind, the sensor's number, and radar where it is used."""
-        cube = cube_of(scene)
+        cube = cubes_of([scene])[0]
         number = next(i for i, sensor in enumerate(self.sensors) if alike(np.array(sensor.every), waves_of(cube)))
         values = np.asarray(cube.isel(band=list(self.sensors[number].index)).values)
         nodata = None if values.dtype.kind == "f" else missing_value(cube)
@@ -129,11 +128,14 @@ class HyperMAERecipe(PretrainingRecipe):
             super().study(store)
             self.statistics = [(self.mean, self.std)]
         else:
-            self.statistics = [moments(store, "image", number, len(s.index)) for number, s in enumerate(self.sensors)]
+            most = self.settings.statistics_patches
+            self.statistics = [
+                statistics_of(store, "image", len(s.index), most, number) for number, s in enumerate(self.sensors)
+            ]
             widest = max(range(len(self.sensors)), key=lambda i: len(self.sensors[i].index))
             self.mean, self.std = self.statistics[widest]
         if self.settings.radar:
-            self.radar_statistics = moments(store, "radar", None, 2)
+            self.radar_statistics = statistics_of(store, "radar", 2, self.settings.statistics_patches)
 
     def sample(self, store: PatchStore, part: str, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """A patch, what its view is made by, its sensor as one number, and noise of channels and places."""
@@ -190,47 +192,90 @@ class HyperMAERecipe(PretrainingRecipe):
         inner: Backbone = found
         return inner
 
+    def exported(self, network: nn.Module) -> nn.Module:
+        """The encoder, with the statistics of its sensors where there are several."""
+        plain = super().exported(network)
+        if len(self.sensors) > 1:
+            sensors = [
+                (s.wavelength, *statistics, s.resolution)
+                for s, statistics in zip(self.sensors, self.statistics, strict=True)
+            ]
+            plain.add_module(kept_statistics.PREFIX, kept_statistics.SensorStatistics(sensors))  # type: ignore[arg-type]
+        return plain
+
     # Loss
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Mean over the patches of all sensors of the errors of hidden places and hidden channels."""
+        """Mean over the patches of all sensors of the errors of hidden places and hidden channels.
+
+        Channels are drawn once for the batch of all processes, and what is averaged over valid patches is averaged over
+        those of all processes.
+        """
         view = self.views(batch)[0]
-        plan = self.plans()[0]
-        radar = (
-            make_view(batch["radar"], _radar_draws(batch), plan, batch.get("valid")) if self.settings.radar else None
-        )
+        s = self.settings
+        radar = make_view(batch["radar"], _radar_draws(batch), self.plans()[0], batch.get("valid")) if s.radar else None
+        channels = self._drawn_channels(view.values.device) if model.training else [None] * len(self.sensors)
         which = batch["sensor"].flatten().round().long() if "sensor" in batch else None
-        total = view.values.new_zeros(())
-        for number, sensor in enumerate(self.sensors):
+        found: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for number in range(len(self.sensors)):
             rows = torch.arange(len(view.values)) if which is None else torch.nonzero(which.cpu() == number)[:, 0]
-            if len(rows):
-                total = total + len(rows) * self._of_sensor(model, batch, sensor, number, view, radar, rows)
-        return total / len(view.values)
+            found.append(self._of_sensor(model, batch, number, channels[number], view, radar, rows))
+        terms, counts = (
+            torch.stack(parts) for parts in zip(*found, strict=True)
+        )  # sensors x (patches, places, channels)
+        of_all = mean_over_processes(counts)
+        shares = (of_all[:, :1] / len(view.values)) * counts[:, 1:] / of_all[:, 1:].clamp(min=1e-12)
+        return (terms * shares.to(terms.dtype)).sum()
+
+    def _drawn_channels(self, device: torch.device) -> Sequence[torch.Tensor | None]:
+        """Channels of each sensor that a step looks at."""
+        s = self.settings
+        if s.channel_most <= 0:
+            return [None] * len(self.sensors)
+        drawn = []
+        for sensor in self.sensors:
+            kept = torch.zeros(len(sensor.index), device=device)
+            kept[sample_channels(len(sensor.index), (s.channel_least, s.channel_most)).to(device)] = 1.0
+            drawn.append(torch.nonzero(from_first(kept) > 0.5)[:, 0])
+        return drawn
 
     def _of_sensor(
-        self, model: Any, batch: Batch, sensor: Sensor, number: int, view: View, radar: View | None, rows: torch.Tensor
-    ) -> torch.Tensor:
+        self,
+        model: Any,
+        batch: Batch,
+        number: int,
+        drawn: torch.Tensor | None,
+        view: View,
+        radar: View | None,
+        rows: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both terms of a sensor's patches, and how many patches, places and channels they are of."""
+        if not len(rows):
+            return view.values.new_zeros(2), view.values.new_zeros(3, dtype=torch.float64)
+        sensor = self.sensors[number]
         rows = rows.to(view.values.device)
-        count = len(sensor.index)
         valid = None if view.valid is None else view.valid[rows]
-        images = self._scaled(view.values[rows, :count], self.statistics[number], valid)
+        images = self._scaled(view.values[rows, : len(sensor.index)], self.statistics[number], valid)
         waves = torch.tensor(sensor.wavelength, device=images.device)
-        s = self.settings
-        if model.training and s.channel_most > 0:
-            drawn = sample_channels(count, (s.channel_least, s.channel_most)).to(images.device)
+        if drawn is not None:
             images, waves = images[:, drawn], waves[drawn]
+        images = images.to(next(model.parameters()).dtype)
         channels, places = batch["channel_noise"][rows], batch["place_noise"][rows]
+        patches = torch.full((3,), len(rows), dtype=torch.float64, device=images.device)
         if radar is None:
             noise = (channels[:, : len(waves)], places)
-            return model(images, waves, resolution=sensor.resolution, noise=noise).loss
-        other = self._scaled(radar.values[rows], self.radar_statistics, valid)
+            made = model(images, waves, resolution=sensor.resolution, noise=noise)
+            return _terms(made), torch.cat([patches[:1], hidden_counts(made)])
+        other = self._scaled(radar.values[rows], self.radar_statistics, valid).to(images.dtype)
         two = {"radar": other, "radar_wavelengths": torch.tensor(RADAR_WAVELENGTHS, device=images.device)}
         seen = {"optical": len(waves), "radar": 2, "all": len(waves) + 2}
-        losses = [
-            model(images, waves, **two, visible=v, resolution=sensor.resolution, noise=(channels[:, -n:], places)).loss
+        terms = [
+            _terms(
+                model(images, waves, **two, visible=v, resolution=sensor.resolution, noise=(channels[:, -n:], places))
+            )
             for v, n in seen.items()
         ]
-        return torch.stack(losses).sum()
+        return torch.stack(terms).sum(0), patches
 
     @staticmethod
     def _scaled(x: torch.Tensor, statistics: tuple[np.ndarray, np.ndarray], valid: torch.Tensor | None) -> torch.Tensor:
@@ -270,7 +315,11 @@ class HyperMAERecipe(PretrainingRecipe):
             for s in self.sensors
         )
         many = {"wavelengths": "any", "fwhm": None, "mean": None, "std": None, "values": None}
-        return {**found, **many, "preprocessing": f"{words}; statistics of each sensor's own patches: {told}"}
+        return {
+            **found, **many, "optional_keys": [kept_statistics.OPTIONAL],
+            "preprocessing": f"{words}; statistics of each sensor's own patches, kept among the weights as "
+            f"{kept_statistics.PREFIX}.N: {told}",
+        }  # fmt: skip
 
 
 class HyperMAEv1Recipe(HyperMAERecipe):
@@ -295,3 +344,14 @@ def _radar_draws(batch: Batch) -> torch.Tensor:
     drawn[:, GAIN] = 1.0
     drawn[:, OFFSET + 1 :] = 1.0
     return drawn[:, : OFFSET + 1 + KNOTS + 2]
+
+
+def _terms(made: Reconstruction) -> torch.Tensor:
+    return torch.stack([made.position_loss, made.channel_loss])
+
+
+def hidden_counts(made: Reconstruction) -> torch.Tensor:
+    """Hidden places and hidden channels that hold anything, float64 (2,): what the terms of the loss are means over."""
+    seen = (made.target != 0).any(-1)
+    places = ((made.position_mask > 0) & seen.any(1)).sum()
+    return torch.stack([places, ((made.channel_mask > 0) & seen.any(2)).sum()]).double()

@@ -12,7 +12,8 @@ from torchspectral.errors import BadInput, BandMismatch, MissingMetadata
 from torchspectral.geo.grids import grid_of
 from torchspectral.learn.patches import PatchStore
 from torchspectral.learn.recipe import Scene, common_bands
-from torchspectral.learn.splits import TRAIN
+from torchspectral.learn.scenes import cubes_of
+from torchspectral.pretraining.statistics import band_statistics
 
 
 @dataclass(frozen=True)
@@ -58,26 +59,26 @@ def sort_by_sensor(scenes: Sequence[Scene], resolution: float) -> list[Sensor]:
     MissingMetadata
         A band without a wavelength.
     """
-    groups: list[list[Scene]] = []
-    for scene in scenes:
-        near = next((g for g in groups if alike(waves_of(cube_of(g[0])), waves_of(cube_of(scene)))), None)
+    groups: list[list[xr.DataArray]] = []
+    for cube in cubes_of(scenes):
+        near = next((g for g in groups if alike(waves_of(g[0]), waves_of(cube))), None)
         if near is None:
-            groups.append([scene])
+            groups.append([cube])
         else:
-            near.append(scene)
+            near.append(cube)
     return [_sensor(members, resolution) for members in groups]
 
 
-def _sensor(scenes: Sequence[Scene], resolution: float) -> Sensor:
-    wavelength, index = common_bands(scenes)
+def _sensor(cubes: Sequence[xr.DataArray], resolution: float) -> Sensor:
+    wavelength, index = common_bands(cubes)
     if not np.isfinite(wavelength).all():
         raise MissingMetadata("a band has no wavelength, which Hyper-MAE computes with: give all bands one [nm]")
-    metres = [side_of_pixel(cube_of(scene), resolution) for scene in scenes]
+    metres = [side_of_pixel(cube, resolution) for cube in cubes]
     if max(metres) > 1.05 * min(metres):
         raise BandMismatch(
             f"got scenes of one sensor with pixels of {min(metres):g} to {max(metres):g} m, expected one size: resample them"
         )
-    every = waves_of(cube_of(scenes[0]))
+    every = waves_of(cubes[0])
     return Sensor(tuple(map(float, wavelength)), tuple(map(int, index)), tuple(map(float, every)), metres[0])
 
 
@@ -90,11 +91,6 @@ def side_of_pixel(cube: xr.DataArray, otherwise: float) -> float:
     return side * DEGREE if grid.crs is not None and grid.crs.is_geographic else side
 
 
-def cube_of(scene: Scene) -> xr.DataArray:
-    """The cube of a scene."""
-    return scene["cube"] if isinstance(scene, xr.Dataset) else scene
-
-
 def waves_of(cube: xr.DataArray) -> np.ndarray:
     """Wavelengths of all bands [nm]."""
     return np.asarray(cube["wavelength"].values, dtype=np.float64)
@@ -105,22 +101,22 @@ def alike(one: np.ndarray, two: np.ndarray) -> bool:
     return one.size == two.size and bool(np.allclose(one, two, rtol=0, atol=1.0, equal_nan=True))
 
 
-def moments(store: PatchStore, role: str, sensor: int | None, bands: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each band over the valid pixels of a sensor's training patches, at most 2000 of them."""
-    count, number = store.count(TRAIN), 0
-    total, squares = np.zeros(bands), np.zeros(bands)
-    for place in np.unique(np.linspace(0, count - 1, min(2000, count)).round().astype(int)):
-        sample = store.sample(TRAIN, int(place))
-        if sensor is not None and round(float(sample["sensor"].flat[0])) != sensor:
-            continue
-        seen = sample["valid"][0] > 0.5 if "valid" in sample else np.ones(sample[role].shape[1:], dtype=bool)
-        pixels = sample[role][:bands, seen].astype(np.float64)
-        number += pixels.shape[1]
-        total += pixels.sum(1)
-        squares += np.square(pixels).sum(1)
-    mean = total / max(number, 1)
-    deviation = np.sqrt(np.maximum(squares / max(number, 1) - mean**2, 0))
-    if not number or not bool((deviation > 0).all()):
+def statistics_of(
+    store: PatchStore, role: str, bands: int, most: int, sensor: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each band over the valid pixels of a sensor's training patches, or of all.
+
+    Raises
+    ------
+    BadInput
+        There is none, or a band does not vary.
+    """
+    found = band_statistics(
+        store, role, bands, most, None if sensor is None else lambda s: round(float(s["sensor"].flat[0])) == sensor
+    )
+    if not found.pixels or found.flat.size:
         which = "of radar" if sensor is None else f"of sensor {sensor + 1}"
-        raise BadInput(f"{number} pixels {which} to train on, in which a band does not vary: give more scenes of it")
-    return mean, deviation
+        raise BadInput(
+            f"{found.pixels} pixels {which} to train on, in which a band does not vary: give more scenes of it"
+        )
+    return found.mean, found.std

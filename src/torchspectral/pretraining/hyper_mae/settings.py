@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torchspectral.pretraining.base import PretrainingTraining
+from torchspectral.pretraining.settings import PretrainingTraining
 from torchspectral.settings import setting
 
 

@@ -23,7 +23,8 @@ from torchspectral.learn.scenes import OpenedScene
 from torchspectral.learn.schedules import cosine
 from torchspectral.learn.splits import TRAIN
 from torchspectral.learn.views import ViewPlan
-from torchspectral.pretraining.base import PretrainingRecipe, PretrainingTraining
+from torchspectral.pretraining.base import PretrainingRecipe
+from torchspectral.pretraining.settings import PretrainingTraining
 from torchspectral.pretraining.softcon.labels import scene_labels
 from torchspectral.pretraining.softcon.masking import draw_mask
 from torchspectral.pretraining.softcon.network import SoftCon
@@ -196,8 +197,8 @@ class SoftConRecipe(PretrainingRecipe):
             s.temperature, s.weight,
         )  # fmt: skip
 
-    def build(self) -> nn.Module:
-        """The whole network; its encoder fresh, from `start`, or from a vision model.
+    def begin_from(self, backbone: Backbone) -> None:
+        """Load the weights of `start`, or those of a vision model.
 
         Raises
         ------
@@ -207,17 +208,14 @@ class SoftConRecipe(PretrainingRecipe):
         """
         s = self.settings
         if not s.vision:
-            return super().build()
-        backbone = self.backbone()
+            super().begin_from(backbone)
+            return
         if not hasattr(backbone, "load_vision"):
             raise BadSettings(
                 f"{s.backbone} has not the layout of a vision model: choose a softcon- backbone, or leave vision"
             )
         state = {key: value for key, value in read_state(find(s.vision)).items() if is_tensor(value)}
         backbone.load_vision(state, s.first_layer, where=s.vision)  # type: ignore[operator]
-        if s.checkpointing:
-            backbone.set_grad_checkpointing()
-        return self.network(backbone)
 
     # Loss
 

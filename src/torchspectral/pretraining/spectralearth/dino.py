@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from torchspectral.backbones.base import Backbone
+from torchspectral.backbones.spectralearth.sizes import features_at
 from torchspectral.errors import BadSettings
 from torchspectral.learn.average import follow, follower
 from torchspectral.learn.heads.projection import DINOProjection
@@ -15,8 +16,8 @@ from torchspectral.learn.losses.dino import DINOLoss
 from torchspectral.learn.recipe import Batch, TrainingSettings
 from torchspectral.learn.schedules import cosine
 from torchspectral.learn.views import ViewPlan
-from torchspectral.pretraining.base import PretrainingRecipe, PretrainingTraining
-from torchspectral.pretraining.spectralearth.sizes import features_at
+from torchspectral.pretraining.base import PretrainingRecipe
+from torchspectral.pretraining.settings import PretrainingTraining
 from torchspectral.settings import setting
 
 

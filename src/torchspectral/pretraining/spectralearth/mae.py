@@ -13,7 +13,8 @@ from torchspectral.backbones.spectralearth.mae import SpecMAE, patchify, take_to
 from torchspectral.errors import BadSettings
 from torchspectral.learn.losses.mae import masked_error
 from torchspectral.learn.recipe import Batch, TrainingSettings
-from torchspectral.pretraining.base import PretrainingRecipe, PretrainingTraining
+from torchspectral.pretraining.base import PretrainingRecipe
+from torchspectral.pretraining.settings import PretrainingTraining
 from torchspectral.settings import setting
 from torchspectral.weights import create_model
 

@@ -14,7 +14,8 @@ from torchspectral.learn.heads.projection import ContrastiveProjection
 from torchspectral.learn.losses.contrastive import InfoNCE
 from torchspectral.learn.recipe import Batch, TrainingSettings
 from torchspectral.learn.views import ViewPlan
-from torchspectral.pretraining.base import PretrainingRecipe, PretrainingTraining
+from torchspectral.pretraining.base import PretrainingRecipe
+from torchspectral.pretraining.settings import PretrainingTraining
 from torchspectral.settings import setting
 
 
