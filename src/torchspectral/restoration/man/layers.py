@@ -23,15 +23,14 @@ def recur(candidate: torch.Tensor, gate: torch.Tensor, backward: bool) -> torch.
     candidate, gate : Tensor, shape (n, band, ...)
         z and f, f in 0..1. Without gradients z is overwritten by the result.
     """
-    bands = candidate.shape[1]
-    order = range(bands - 1, -1, -1) if backward else range(bands)
+    z, f = candidate.unbind(1), gate.unbind(1)
+    order = range(len(z) - 1, -1, -1) if backward else range(len(z))
     if torch.is_grad_enabled() and (candidate.requires_grad or gate.requires_grad):
         states: list[torch.Tensor] = []
         for band in order:
-            before = states[-1] if states else torch.zeros_like(candidate[:, band])
-            states.append(torch.lerp(candidate[:, band], before, gate[:, band]))
+            before = states[-1] if states else torch.zeros_like(z[band])
+            states.append(torch.lerp(z[band], before, f[band]))
         return torch.stack(states[::-1] if backward else states, dim=1)
-    z, f = candidate.unbind(1), gate.unbind(1)
     last: torch.Tensor | None = None
     for band in order:
         if last is None:
