@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -245,7 +246,12 @@ def create(card: registry.Card) -> Method:
 
 
 def cube_of(bands: int = BANDS, rows: int = 24, cols: int = 20, *, grid: str = "map", seed: int = 0) -> xr.DataArray:
-    """A mixture of four smooth spectra with some noise."""
+    """A mixture of four smooth spectra with some noise, to do with as one likes."""
+    return _cube(bands, rows, cols, grid, seed).copy(deep=True)
+
+
+@lru_cache
+def _cube(bands: int, rows: int, cols: int, grid: str, seed: int) -> xr.DataArray:
     rng = np.random.default_rng(seed)
     pure = rng.random((4, bands)).cumsum(1) / bands + 0.1
     shares = rng.dirichlet(np.full(4, 0.6), (rows, cols))
@@ -302,11 +308,20 @@ def state_of(card: registry.Card, bands: int) -> dict[str, Any] | None:
     return make(bands) if make else None
 
 
-def run(card: registry.Card, cube: xr.DataArray, *, method: Method | None = None, **options: Any) -> Any:
+def run(
+    card: registry.Card,
+    cube: xr.DataArray,
+    *,
+    method: Method | None = None,
+    inputs: dict[str, xr.DataArray] | None = None,
+    **options: Any,
+) -> Any:
+    """Run a method over a scene, and over something fitting in its other roles where no `inputs` are given."""
     method = method or create(card)
     more = {name: options.pop(name) for name in ("out", "progress") if name in options}
     state = options.pop("state", None) or state_of(card, len(_used(method, cube, options)))
-    return ts.run(method, inputs_of(card, method, cube), options=ts.RunOptions(**options), state=state, **more)
+    inputs = inputs or inputs_of(card, method, cube)
+    return ts.run(method, inputs, options=ts.RunOptions(**options), state=state, **more)
 
 
 def _used(method: Method, cube: xr.DataArray, options: dict[str, Any]) -> np.ndarray:
