@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
@@ -81,6 +82,15 @@ class Settings(BaseModel):
         return rows
 
 
+class _Words(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number: YAML 1.1 wants 1.0e-4, and nobody types that."""
+
+
+_Words.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def parse_pairs(pairs: Iterable[str]) -> dict[str, Any]:
     """Turn ``field=value`` strings into a mapping; values are read as YAML scalars, lists or maps.
 
@@ -95,7 +105,7 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, Any]:
         if not equals or not name.strip():
             raise BadSettings(f"cannot read setting {pair!r}: expected field=value")
         try:
-            values[name.strip()] = yaml.safe_load(text)
+            values[name.strip()] = yaml.load(text, Loader=_Words)
         except yaml.YAMLError:
             raise BadSettings(f"cannot read the value of setting {pair!r}: expected a YAML scalar or list") from None
     return values

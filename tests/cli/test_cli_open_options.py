@@ -68,6 +68,18 @@ def test_what_is_no_option_of_a_reader(pairs: list[str], says: str) -> None:
         parse_opening(pairs)
 
 
+def test_numbers_as_people_type_them() -> None:
+    pairs = ["scale=1e-4", "wavelength=[1E3, 2.5e-1, -3e+2]", "key=1e", "quantity=12e5x", "nodata=-9999"]
+    got = parse_opening(pairs)
+    assert got == {
+        "scale": 1e-4,
+        "wavelength": [1000.0, 0.25, -300.0],
+        "key": "1e",
+        "quantity": "12e5x",
+        "nodata": -9999,
+    }
+
+
 def test_the_reader_says_what_it_knows(safe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for pair, says in (("overlap=average", "has no option 'overlap'"), ("resolution=7", "expected")):
         assert run("info", safe, "--open", pair) == 2

@@ -144,6 +144,12 @@ def test_a_library_in_other_units() -> None:
     counts.attrs["quantity"] = "dn"
     with pytest.raises(BadInput, match="the scene, dn"):
         ts.unmix(counts, library=library(spectra), method="sunsal")
+    believed = counts.assign_attrs(quantity="reflectance")  # DN that --open quantity=reflectance vouches for
+    with pytest.raises(BadInput, match="the scene, reflectance"):
+        ts.unmix(believed, library=library(spectra))
+    unnamed = cube.assign_attrs(quantity="dn")  # a float file that says nothing, with a library in percent
+    with pytest.raises(BadInput, match="the scene, dn"):
+        ts.unmix(unnamed, library=library(100 * spectra))
     fitting = ts.unmix(counts, library=library(10_000 * spectra))
     np.testing.assert_allclose(
         fitting["abundances"].values, ts.unmix(cube, library=library(spectra))["abundances"].values, atol=2e-3

@@ -96,9 +96,10 @@ def _in_order(library: xr.DataArray, cube: xr.DataArray) -> xr.DataArray:
 
 
 def check_units(library: xr.DataArray, cube: xr.DataArray) -> None:
-    """Refuse a library in percent or scaled integers for reflectance, and one of reflectance for raw numbers.
+    """Refuse a library in percent or scaled integers for reflectance, and one of reflectance for larger numbers.
 
-    One window in the middle of the scene is read to be sure.
+    What the file calls its values is not believed: DN that were taken for reflectance are still DN. One window in the
+    middle of the scene is read to be sure.
 
     Raises
     ------
@@ -106,14 +107,14 @@ def check_units(library: xr.DataArray, cube: xr.DataArray) -> None:
     """
     quantity = cube.attrs.get("quantity")
     top = float(np.nanmedian(np.nanmax(np.abs(np.asarray(library.values, dtype=np.float64)), axis=1)))
-    small = quantity == "dn" and 0 < top <= LARGEST_REFLECTANCE
-    if not (small or (quantity == "reflectance" and top > LARGEST_REFLECTANCE)):
+    if quantity == "radiance" or top <= 0:
         return
     middle = tuple(slice(max(n // 2 - LOOK, 0), n // 2 + LOOK) for n in cube.shape[1:])
     pixels = np.abs(np.asarray(cube[(slice(None), *middle)].values, dtype=np.float64))
     pixels = pixels[np.isfinite(pixels)]
     typical = float(np.quantile(pixels, 0.9)) if pixels.size else 0.0
-    if not (typical > APART * top if small else 0 < APART * typical < top):
+    low, high = sorted((top, typical))
+    if not (0 < low <= LARGEST_REFLECTANCE < high and high > APART * low):
         return
     raise BadInput(
         f"the library's spectra reach {top:.4g} (median) and the scene, {quantity}, about {typical:.4g}: expected one unit; "

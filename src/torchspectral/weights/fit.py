@@ -111,9 +111,7 @@ def _limit(wanted: np.ndarray) -> np.ndarray:
 
 def _advice(card: WeightsCard) -> str:
     train = "train on scenes like it (torchspectral train)"
-    return (
-        f": {train}" if card.wavelengths == "any" else f": ask for resampling (resample=True, --resample), or {train}"
-    )
+    return f": {train}" if card.wavelengths == "any" else f": ask for resampling (resample=True, --align), or {train}"
 
 
 def _resampled(card: WeightsCard, cube: xr.DataArray) -> tuple[xr.DataArray, list[str]]:
