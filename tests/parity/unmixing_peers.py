@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 import unmixing_problem
+from parity_case import Unsupported
 from parity_fill import make_input
 
+from torchspectral.ops.vca import vca
 from torchspectral.unmixing.archetypal import edaa
 from torchspectral.unmixing.geometric.sisal import sisal
 from torchspectral.unmixing.geometric.sivm import sivm
@@ -22,8 +25,11 @@ from torchspectral.unmixing.library.sunsal import sunsal
 Problem = Mapping[str, Any]
 
 
-def library(problem: Problem, spectra: torch.Tensor, atoms: int = 40) -> torch.Tensor:
-    """The cases' library (atom, band): made as the spectra are, which come first."""
+def library(case: Any, spectra: torch.Tensor) -> torch.Tensor:
+    """The case's library (atom, band), as many as its recipe says: made as the spectra are, which come first."""
+    problem: Problem = case.params["problem"]
+    said = re.search(r"Library D \(L x (\d+)\)", str(case.params.get("recipe", "")))
+    atoms = int(said[1]) if said else 40
     base = make_input((atoms, 8), int(problem["seed"]) + 7).astype(np.float64)
     places = np.linspace(0, 7, int(problem["L"]))
     made = np.stack([0.8 * np.interp(places, np.arange(8), row) + 0.05 for row in base])
@@ -43,61 +49,70 @@ def arguments(line: str) -> dict[str, Any]:
     return found
 
 
+_SPARSE = {"AL_iters": "iterations", "tol": "tolerance"}
+READ: dict[str, dict[str, str]] = {
+    "vca": {"seed": "seed", "snr_input": "snr"},
+    "sivm": {"seed": "seed"},
+    "sisal": {"seed": "seed", "tau": "tau", "mu": "mu", "MMiters": "iterations", "spherize": "spherise"},
+    "sunsal": {"lambd": "l1", "positivity": "positive", "addone": "sum_to_one", **_SPARSE},
+    "clsunsal": {"lambd": "l21", "mu": "mu", **_SPARSE},
+    "s2wsu": {"lambd": "l1", "mu": "mu", "tol": "tolerance"},
+    "sunaa": {"T": "iterations"},
+    "edaa": {"seed": "seed", "T": "iterations", "K1": "steps_a", "K2": "steps_b", "M": "runs"},
+}
+"""By system: the reference's words for our settings."""
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "vca": {"seed": 0},
+    "sisal": {"seed": 0, "tau": 1e-6, "spherise": False},
+    "sunsal": {"l1": 1e-3, "positive": True, "sum_to_one": False, "iterations": 1000, "tolerance": 1e-4},
+    "clsunsal": {"l21": 0.01, "mu": 0.1, "iterations": 1000, "tolerance": 1e-4},
+    "s2wsu": {"l1": 1e-3},
+    "sunaa": {"iterations": 500},
+    "edaa": {"seed": 0, "iterations": 100, "steps_a": 5, "steps_b": 5, "runs": 50},
+}
+"""The reference's own, where ours differ."""
+SYSTEMS = tuple(READ)
+
+
+def settings_of(system: str, case: Any) -> tuple[dict[str, Any], list[str]]:
+    """Our settings for a case, none left out, and the names of what the reference's call was given."""
+    said = arguments(case.meta["constructor"])
+    given = said.pop("given")
+    if unknown := sorted(set(said) - set(READ[system])):
+        raise Unsupported(f"{system} with {', '.join(unknown)} is not built")
+    chosen = DEFAULTS.get(system, {}) | {READ[system][word]: value for word, value in said.items()}
+    if system == "vca" and not chosen.get("snr"):
+        chosen["snr"] = None  # 0 stands for an estimate
+    return chosen, given
+
+
 def run(system: str, case: Any) -> dict[str, Any]:
     """Outputs of one case."""
     problem = case.params["problem"]
     pixels, spectra, _ = unmixing_problem.make(problem)
-    p, said = int(problem["p"]), arguments(case.meta["constructor"])
-    atoms = library(problem, spectra)
-    seed = int(said.get("seed", 0))
+    p, (chosen, given) = int(problem["p"]), settings_of(system, case)
+    atoms = library(case, spectra)
+    if system == "vca":
+        vertices = vca(pixels, p, **chosen)
+        return {"endmembers": vertices.endmembers.T, "indices": vertices.indices}
     if system == "sivm":
         found = sivm(pixels, p)
         return {"endmembers": pixels[:, found], "indices": found}
     if system == "sisal":
-        return {"endmembers": sisal(pixels, p, seed, tau=said.get("tau", 1e-6), spherise=False).T}
-    if system.startswith("sunsal"):
-        found, _ = sunsal(
-            pixels,
-            spectra if said["given"][-1] == "E" else atoms,
-            l1=said.get("lambd", 1e-3),
-            positive=said.get("positivity", True),
-            sum_to_one=said.get("addone", False),
-            iterations=said.get("AL_iters", 1000),
-            tolerance=said.get("tol", 1e-4),
-            together=True,
-        )
-        return {"abundances": found}
+        return {"endmembers": sisal(pixels, p, **chosen).T}
+    if system == "sunsal":
+        used = spectra if given[-1] == "E" else atoms
+        return {"abundances": sunsal(pixels, used, together=True, **chosen)[0]}
     if system == "clsunsal":
-        found, _ = clsunsal(
-            pixels,
-            atoms,
-            l21=said.get("lambd", 0.01),
-            mu=said.get("mu", 0.1),
-            iterations=said.get("AL_iters", 1000),
-            tolerance=said.get("tol", 1e-4),
-            as_coded=True,
-        )
-        return {"abundances": found}
+        return {"abundances": clsunsal(pixels, atoms, as_coded=True, **chosen)[0]}
     if system == "s2wsu":
         everywhere = torch.ones((int(problem["H"]), int(problem["W"])), dtype=torch.bool)
-        return {"abundances": s2wsu(pixels, atoms, everywhere, l1=said.get("lambd", 1e-3))}
+        return {"abundances": s2wsu(pixels, atoms, everywhere, **chosen)}
     if system == "sunaa":
-        mixtures, shares = sunaa(pixels, atoms, p, said.get("T", 500))
+        mixtures, shares = sunaa(pixels, atoms, p, **chosen)
         return {"abundances": mixtures @ shares}
-    found, shares = edaa(
-        pixels,
-        p,
-        seed,
-        iterations=said.get("T", 100),
-        steps_a=said.get("K1", 5),
-        steps_b=said.get("K2", 5),
-        runs=said.get("M", 50),
-        as_coded=True,
-    )
+    found, shares = edaa(pixels, p, as_coded=True, **chosen)
     return {"endmembers": found.T, "abundances": shares}
-
-
-SYSTEMS = ("sivm", "sisal", "sunsal_asc", "sunsal_pos", "sunsal_cls", "clsunsal", "s2wsu", "sunaa", "edaa")
 
 
 def compare(case: Any, got: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -109,7 +124,7 @@ def compare(case: Any, got: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if not case.name.startswith("sunaa"):
         return case.compare(got)
     pixels, spectra, _ = unmixing_problem.make(case.params["problem"])
-    atoms = library(case.params["problem"], spectra)
+    atoms = library(case, spectra)
     with np.load(case.folder / f"{case.name}.npz", allow_pickle=False) as stored:
         want = torch.from_numpy(np.array(stored["abundances"])).double()
     have = torch.as_tensor(got["abundances"]).double()
@@ -133,12 +148,12 @@ def _chaotic(case: Any, pixels: torch.Tensor, atoms: torch.Tensor, loss: float) 
     """Whether noise of 1e-9 moves the answer by more than the comparison allows, and the loss is a fair one still."""
     from torchspectral.ops.fcls import fcls
 
-    p, said = int(case.params["problem"]["p"]), arguments(case.meta["constructor"])
+    p, (chosen, _) = int(case.params["problem"]["p"]), settings_of("sunaa", case)
     losses = []
     for seed in range(2):
         noise = torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(pixels.shape)))
         near = pixels * (1 + 1e-9 * noise)
-        mixtures, shares = sunaa(near, atoms, p, said.get("T", 500))
+        mixtures, shares = sunaa(near, atoms, p, **chosen)
         losses.append(float((pixels - atoms.T @ (mixtures @ shares)).square().sum()) / 2)
     full = float((pixels - atoms.T @ fcls(pixels, atoms)).square().sum()) / 2
     return max(*losses, loss) > 1.001 * min(*losses, loss) and full <= loss <= 1.15 * full

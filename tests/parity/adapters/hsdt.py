@@ -6,7 +6,7 @@ import torch
 from parity_case import Case
 
 import torchspectral as ts
-from torchspectral.restoration.hsdt.network import TransformerBlock
+from torchspectral.restoration.hsdt.layers import TransformerBlock
 
 
 def run(case: Case) -> dict:

@@ -6,23 +6,19 @@ import unmixing_problem
 from parity_case import Unsupported
 
 from torchspectral.ops.fcls import fcls
-from torchspectral.ops.vca import vca
 from torchspectral.unmixing import scoring
 
 
 def run(case):
     """Outputs of one case."""
-    system = case.name.rpartition("_")[0]
+    system = case.name.partition("_")[0]
     if system in unmixing_networks.SYSTEMS:
         return unmixing_networks.run(case, system)
     if system in unmixing_peers.SYSTEMS:
         return unmixing_peers.run(system, case)
-    if system not in ("vca", "fcls", "metrics"):
+    if system not in ("fcls", "metrics"):
         raise Unsupported(f"{system} is not built")
     pixels, spectra, shares = unmixing_problem.make(case.params["problem"])
-    if system == "vca":
-        found = vca(pixels, case.params["problem"]["p"], seed=0)
-        return {"endmembers": found.endmembers.T, "indices": found.indices}
     if system == "fcls":
         return {"abundances": fcls(pixels, spectra)}
     e, a = unmixing_problem.estimates(case.params["problem"])
