@@ -95,3 +95,25 @@ def test_scene_and_weights(tmp_path, name: str) -> None:
             ts.classify(cube, method=name, labels=layer(truth * 0))
         with pytest.raises(BadInput, match="out of range"):
             ts.classify(cube, method=name, labels=layer(truth * 0 + 255))
+
+
+def fields(side: int = 96, field: int = 12, bands: int = 10):
+    """A class for each field, and spectra that differ more between fields of a class than within them."""
+    rng = np.random.default_rng(3)
+    place = np.add.outer(np.arange(side) // field * (side // field), np.arange(side) // field)
+    kind = rng.integers(1, 4, place.max() + 1)
+    own = rng.standard_normal((bands, place.max() + 1)) + 0.1 * rng.standard_normal((bands, 4))[:, kind]
+    values = own[:, place] + 0.03 * rng.standard_normal((bands, side, side))
+    cube = ts.make_cube(values.astype(np.float32), wavelength=np.linspace(450, 2300, bands), quantity="reflectance")
+    return cube, kind[place]
+
+
+def test_held_out_at_random_seems_better_than_in_blocks() -> None:
+    cube, truth = fields()
+    truth[:12, :12] = 6  # a class of one field
+    found = ts.classify(cube, method="random-forest", labels=layer(truth), settings={"trees": 20, "most": 1500})
+    figures, notes = found.report.figures, " ".join(found.report.notes)
+    assert figures["oa_random"] > 0.9 and figures["oa_blocks"] < figures["oa_random"] - 0.15
+    assert "too good" in notes and "not tested, for they lie in one block: class 6" in notes
+    plain = ts.classify(cube, method="random-forest", labels=layer(truth), settings={"trees": 5, "check": False})
+    assert "oa_blocks" not in plain.report.figures

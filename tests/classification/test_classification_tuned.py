@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 import torchspectral as ts
 from torchspectral.classification.labels import with_labels
 from torchspectral.classification.tuned import evaluation
+from torchspectral.classification.tuned.held_out import seen_in
 from torchspectral.classification.tuned.lora import called_layers, merge_lora
 from torchspectral.classification.tuned.network import BackboneClassifier
 from torchspectral.classification.tuned.tiling import tiling_of
@@ -77,6 +78,7 @@ def run(tmp_path_factory):
 def test_a_frozen_random_encoder_with_a_head_tells_three_classes(run, tmp_path) -> None:
     _, folder = run
     figures = json.loads((folder / "metrics.json").read_text())
+    assert figures["held_out_ground"]["oa_training"] > 0.9
     assert figures["held_out_ground"]["oa"] > 0.9 and figures["held_out_ground"]["kappa"] > 0.8
     assert figures["split"].startswith("0%") and set(figures["held_out_ground"]) >= {"iou_micro", "iou_macro", "ece"}
     assert (folder / "confusion.csv").read_text().startswith("true \\ predicted,corn,hay,oats,total,recall")
@@ -94,6 +96,15 @@ def test_a_frozen_random_encoder_with_a_head_tells_three_classes(run, tmp_path) 
     assert table.loc["corn", "hectares"] == pytest.approx(table.loc["corn", "pixels"] * 0.09)
     assert {f.name for f in (tmp_path / "map").iterdir()} >= {"classes.tif", "areas.csv", "classes.png", "entropy.tif"}
     assert any("overlap by 16" in note for note in found.report.notes)
+
+
+def test_pixels_of_training_patches_are_told_apart() -> None:
+    others = np.array([[0, 0, 0, 4, 4], [0, 6, 6, 4, 4], [1, 2, 2, 4, 4]])
+    seen = seen_in(np.array([0, 2, 2, 6, 6]), others)[0]
+    expected = np.zeros((6, 6), dtype=bool)
+    expected[:2, :2] = expected[4:, 4:] = True
+    np.testing.assert_array_equal(seen, expected)
+    assert not seen_in(np.array([2, 0, 0, 4, 4]), others).any()
 
 
 def test_held_out_ground_is_seen_as_scenes_are(run) -> None:
@@ -135,7 +146,7 @@ def test_what_lies_under_nodata_changes_nothing(run) -> None:
 @pytest.mark.parametrize(
     ("settings", "figure"),
     [
-        ({"tuning": "knn", "steps": 1}, "oa"),
+        ({"tuning": "knn", "steps": 1, "split": "random"}, "oa_disjoint"),
         ({"tuning": "lora", "steps": 6, "rank": 2}, "oa"),
         pytest.param({"tuning": "adapter", "steps": 4, "class_weights": "none"}, "oa", marks=pytest.mark.slow),
         pytest.param(

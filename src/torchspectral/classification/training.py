@@ -26,7 +26,6 @@ from torchspectral.engine.method import Window
 from torchspectral.errors import UnknownName, closest
 from torchspectral.learn.recipe import Batch, Recipe, Scene, TrainingSettings
 from torchspectral.learn.scenes import OpenedScene
-from torchspectral.learn.splits import HELD_OUT
 from torchspectral.settings import setting
 
 
@@ -144,11 +143,17 @@ class BackboneRecipe(Recipe):
 
     def sample(self, store: Any, part: str, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """A sample, or its features where they are reused."""
-        kept = self.studies.features.get(part) if self.studies is not None else None
-        if kept is None:
+        if self.studies is None or part not in self.studies.features:
             return super().sample(store, part, index, rng)
-        arrays = store.sample(part, index)
-        left = {role: arrays[role] for role in ("mask", "label", "valid") if role in arrays}
+        return self.unchanged(store, part, index)
+
+    def unchanged(self, store: Any, part: str, index: int) -> dict[str, np.ndarray]:
+        """A sample without augmentation, or its features where they are reused."""
+        kept = self.studies.features.get(part) if self.studies is not None else None
+        arrays: dict[str, np.ndarray] = store.sample(part, index)
+        if kept is None:
+            return arrays
+        left: dict[str, np.ndarray] = {role: arrays[role] for role in ("mask", "label", "valid") if role in arrays}
         return {**{f"feature{i}": f for i, f in enumerate(kept[index])}, **left}
 
     # The network
@@ -223,13 +228,12 @@ class BackboneRecipe(Recipe):
     def pooled(self, means: dict[str, float], model: torch.nn.Module) -> dict[str, float]:
         """Figures of all held-out ground, from its counts; of the held-out patches where no ground was held out."""
         assert isinstance(model, BackboneClassifier)
-        if self.held_out is None and self.store is not None:
-            self.held_out = HeldOut(self)
+        if self.store is not None:
             with torch.no_grad():
-                for index in range(self.store.count(HELD_OUT)):
-                    arrays = self.sample(self.store, HELD_OUT, index, np.random.default_rng(0))
-                    batch = {role: torch.from_numpy(np.array(a))[None] for role, a in arrays.items()}
-                    self.held_out.add_batch(model, batch)
+                if self.held_out is None:
+                    self.held_out = HeldOut(self)
+                    self.held_out.add_store(model, self.store)
+                self.held_out.add_training(model, self.store)
         return self.held_out.figures() or means if self.held_out is not None else means
 
     # What comes of it

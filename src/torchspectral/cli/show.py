@@ -141,7 +141,16 @@ def print_result(result: Any, as_json: bool = False) -> None:
         for line in report.get(key, []):
             typer.echo(f"  {key}: {line}")
     for name, value in report.get("figures", {}).items():
-        if isinstance(value, int | float | str):
+        if isinstance(value, int | float | str) or _numbers(value):
             typer.echo(f"  {name}: {cell(value)}")
     if report.get("licence"):
         typer.echo(f"  weights: {report.get('weights')} ({report['licence']})")
+
+
+def _numbers(value: Any) -> bool:
+    """Whether a figure is a short list of named numbers."""
+    return (
+        isinstance(value, Mapping)
+        and 0 < len(value) <= _SHOWN
+        and all(isinstance(v, int | float) for v in value.values())
+    )

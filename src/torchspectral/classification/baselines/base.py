@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from torchspectral.classification.baselines.held_out import held_out_figures, told
 from torchspectral.classification.spectral_angle import MOST_CLASSES, class_colours
 from torchspectral.classification.tuned.derived import entropy_share
 from torchspectral.engine.method import BandRule, Input, Method, Output, Scope, Size, Source, State, Tile
@@ -35,6 +36,10 @@ class BaselineSettings(Settings):
     most: int = setting(5000, "labelled pixels that are learnt from, drawn evenly from the classes; 0: all", ge=0)
     least_probability: float = setting(
         0.0, "pixels without a class as probable as this are unclassified (0)", ge=0, le=1
+    )
+    check: bool = setting(
+        True,
+        "also learn from part of the labels and say how many of the others are right, in blocks of ground and at random",
     )
 
 
@@ -150,7 +155,13 @@ class Baseline(Method):
         names = list(source.info.names.get("labels", ()))
         found = [str(names[n]) if n < len(names) else f"class {n}" for n in made["class_numbers"]]
         made["class_names"] = found if len(set(found)) == len(found) else made["class_names"]
+        if self.settings.check:
+            made |= held_out_figures(self, spectra, labels, places // WIDEST, places % WIDEST, seed)
         return made
+
+    def chosen_again(self, state: State) -> Baseline:
+        """The method with what an earlier fit chose, where it chooses."""
+        return self
 
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Classes, probabilities and entropy of one tile."""
@@ -213,7 +224,8 @@ class Baseline(Method):
     def figures(self, state: State) -> dict[str, Any]:
         """Labelled pixels behind each class, and what the search chose."""
         found: dict[str, Any] = {"classes": dict(zip(state["class_names"], state["pixels"], strict=True))}
-        return found | {k: v for k, v in state.items() if isinstance(v, (int, float, str))}
+        found |= {k: v for k, v in state.items() if isinstance(v, (int, float, str))}
+        return found | {"warnings": told(state)}
 
 
 def drawn(y: np.ndarray, most: int, seed: int) -> np.ndarray:
@@ -243,12 +255,18 @@ def _labelled(tile: Tile) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 def grouped_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Cross-validation that keeps groups of ground together, or, with too few groups, classes balanced."""
+    """Cross-validation that keeps groups of ground together; classes that lie in one group train in every fold.
+
+    Where fewer than two classes lie in two groups, folds with classes in balance.
+    """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    least = min(len(np.unique(groups[y == c])) for c in np.unique(y))
-    if least >= 2:
-        cut = StratifiedGroupKFold(min(folds, least), shuffle=True, random_state=seed)
-        return [(a, b) for a, b in cut.split(y, y, groups) if len(np.unique(y[a])) == len(np.unique(y))]
-    most = int(np.bincount(y).min())
-    return list(StratifiedKFold(min(folds, most), shuffle=True, random_state=seed).split(y, y)) if most > 1 else []
+    reach = np.array([len(np.unique(groups[y == c])) for c in range(y.max() + 1)])
+    tested = np.flatnonzero((reach >= 2)[y])
+    if (reach >= 2).sum() < 2:
+        most = int(np.bincount(y).min())
+        return list(StratifiedKFold(min(folds, most), shuffle=True, random_state=seed).split(y, y)) if most > 1 else []
+    alone = np.flatnonzero((reach < 2)[y])
+    cut = StratifiedGroupKFold(min(folds, int(reach[reach >= 2].min())), shuffle=True, random_state=seed)
+    made = [(np.concatenate([tested[a], alone]), tested[b]) for a, b in cut.split(tested, y[tested], groups[tested])]
+    return [(a, b) for a, b in made if len(np.unique(y[a])) == len(reach)]

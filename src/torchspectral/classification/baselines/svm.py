@@ -72,6 +72,11 @@ class SVM(Baseline):
             "cross_validated_oa": best / tested if tested else 0.0,
         }
 
+    def chosen_again(self, state: Mapping[str, Any]) -> SVM:
+        """With the cost and width that were found, without a search."""
+        found = {"c": [state["chosen_c"]], "gamma": [state["width"]]}
+        return SVM(self.settings.model_copy(update=found))
+
     def scores(self, x: torch.Tensor, state: Mapping[str, Any]) -> torch.Tensor:
         """Softmax of the votes."""
         return (votes_of(x, state) / float(state["temperature"])).softmax(1)

@@ -14,6 +14,10 @@ from torchspectral.classification.tuned.evaluation import Tally, predictions, pr
 from torchspectral.classification.tuned.network import DENSE, BackboneClassifier
 from torchspectral.engine.method import Window
 from torchspectral.learn.recipe import Batch, Scene
+from torchspectral.learn.splits import HELD_OUT, TRAIN
+
+KNOWN = 32
+"""Training patches that are looked at."""
 
 
 class HeldOut:
@@ -27,7 +31,8 @@ class HeldOut:
     def __init__(self, recipe: Any) -> None:
         self.recipe = recipe
         self.task = str(recipe.settings.task)
-        self.tally = Tally(recipe.data.classes.names, self.task)
+        names = recipe.data.classes.names
+        self.tally, self.disjoint, self.training = (Tally(names, self.task) for _ in range(3))
 
     def add_scene(self, model: BackboneClassifier, scene: Scene) -> None:
         """Add a block of held-out ground, of which only one tile at a time is made input."""
@@ -64,16 +69,52 @@ class HeldOut:
 
     def add_batch(self, model: BackboneClassifier, batch: Batch) -> None:
         """Add a batch of patches."""
+        self._count(self.tally, model, batch)
+
+    def _count(self, tally: Tally, model: BackboneClassifier, batch: Batch, seen: np.ndarray | None = None) -> None:
+        """Add a batch to a tally, but for the places that were seen in training."""
         found = probabilities(model, self.recipe.logits(model, batch).float())
         truth = self.recipe.truth(batch).cpu()
         if self.task == "multilabel":
-            self.tally.update(found, truth.numpy())
-        else:
-            self.tally.update(found.movedim(1, 0), truth.long().numpy())
+            tally.update(found, truth.numpy())
+            return
+        if seen is not None:
+            hidden = torch.from_numpy(seen if truth.ndim == 3 else seen.any(keepdims=True).reshape(1))
+            truth = torch.where(hidden.expand_as(truth), IGNORED, truth)
+        tally.update(found.movedim(1, 0), truth.long().numpy())
+
+    def add_store(self, model: BackboneClassifier, store: Any) -> None:
+        """Add the held-out patches of a store, and beside them what of them no training patch shows."""
+        random = self.recipe.settings.split == "random" and self.task != "multilabel"
+        training = store.windows[TRAIN]
+        for index in range(store.count(HELD_OUT)):
+            batch = self._batch(store, HELD_OUT, index)
+            self.add_batch(model, batch)
+            if random:
+                self._count(self.disjoint, model, batch, seen_in(store.windows[HELD_OUT][index], training))
+
+    def add_training(self, model: BackboneClassifier, store: Any) -> None:
+        """Count some training patches: what the network makes of ground that it knows."""
+        if self.task == "multilabel":
+            return
+        for index in np.unique(np.linspace(0, store.count(TRAIN) - 1, KNOWN).round().astype(int)):
+            self._count(self.training, model, self._batch(store, TRAIN, int(index)))
+
+    def _batch(self, store: Any, part: str, index: int) -> Batch:
+        arrays = self.recipe.unchanged(store, part, index)
+        return {role: torch.from_numpy(np.array(a))[None] for role, a in arrays.items()}
 
     def figures(self) -> dict[str, float]:
-        """Figures of all; empty where nothing was compared."""
-        return self.tally.figures() if self.tally.counted else {}
+        """Figures of all, with those of disjoint and of known ground beside; empty where nothing was compared."""
+        if not self.tally.counted:
+            return {}
+        found = self.tally.figures()
+        if self.disjoint.counted:
+            beside = self.disjoint.figures()
+            found |= {"oa_disjoint": beside["oa"], "samples_disjoint": beside["samples"]}
+        if self.training.counted:
+            found["oa_training"] = self.training.figures()["oa"]
+        return found
 
     def write(self, folder: Path) -> None:
         """Confusion matrix as CSV and picture, and the figures of each class."""
@@ -90,3 +131,14 @@ class HeldOut:
         if not self.tally.several:
             write_whole(folder / "confusion.csv", confusion_csv(self.tally.confusion).encode())
             write_whole(folder / "confusion.png", figure_png(confusion_figure(self.tally.confusion)))
+
+
+def seen_in(window: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Pixels (1, y, x) of a patch (scene, row, column, height, width) that lie in any of the others."""
+    scene, row, col, height, width = (int(n) for n in window)
+    seen = np.zeros((1, height, width), dtype=bool)
+    for _, top, left, high, wide in others[others[:, 0] == scene]:
+        rows = slice(max(top - row, 0), max(top + high - row, 0))
+        cols = slice(max(left - col, 0), max(left + wide - col, 0))
+        seen[0, rows, cols] = True
+    return seen
