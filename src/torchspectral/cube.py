@@ -205,6 +205,17 @@ def make_spectra(
     return out
 
 
+def outside_bands(indices: np.ndarray, count: int) -> str:
+    """What is wrong with indices into `count` bands, counted both from 1, as people do, and from 0; "" where nothing is."""
+    wrong = indices[(indices < 0) | (indices >= count)]
+    if not wrong.size:
+        return ""
+    return (
+        f"got band {int(wrong[0]) + 1} (index {int(wrong[0])}) of {count}, expected bands 1 to {count} "
+        f"(indices 0 to {count - 1})"
+    )
+
+
 def good_bands(cube: xr.DataArray) -> np.ndarray:
     """Indices of the bands marked good, shape (n,)."""
     return np.flatnonzero(cube["good"].values) if "good" in cube.coords else np.arange(cube.sizes["band"])

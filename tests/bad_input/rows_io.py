@@ -176,7 +176,7 @@ ROWS = [
     ),
     Row("option-bbox-nowhere", lambda p: ts.open(p, bbox=(0, 0, 1, 1)), GridMismatch, "lies nowhere", None, tiff()),
     Row("option-window", lambda p: ts.open(p, window=(0, 0, 99, 1)), GridMismatch, "leaves the image", None, tiff()),
-    Row("option-bands", lambda p: ts.open(p, bands=[7]), BadSettings, "from 0 to 2", None, tiff()),
+    Row("option-bands", lambda p: ts.open(p, bands=[7]), BadSettings, "expected bands 1 to 3", None, tiff()),
     Row(
         "option-wavelengths-unknown",
         lambda p: ts.open(p, bands=[650.0]),

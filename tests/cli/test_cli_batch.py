@@ -121,6 +121,9 @@ def test_item_collections_are_lists_of_products(folder: Path, capfd: pytest.Capt
     # A list may name folders and collections.
     Path("list.txt").write_text("cat/items.geojson\ncat/one\n")
     assert [p.name for p in expand([Path("list.txt")])] == ["data.tif"] * 3
+    Path("none.txt").write_text("# nothing yet\n\n")
+    assert run("info", "none.txt") == run("convert", "none.txt", "-o", "out/") == 2
+    assert capfd.readouterr().err.count("none.txt lists no product") == 2
 
 
 def test_an_item_is_found_by_its_own_link_or_its_folder(folder: Path) -> None:

@@ -235,6 +235,7 @@ def test_working_scales_and_back(rule):
     }[rule]
     np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-5)
     assert bool(result.report.scaled) == (rule != "physical")
+    assert all(line.endswith("undone in cube alone") for line in result.report.scaled)
 
 
 def test_integers_with_nodata_and_packed_integers():

@@ -27,6 +27,8 @@ def expand(inputs: Sequence[Path]) -> Inputs:
     ------
     ProductNotFound
         A path or a listed path does not exist, or a folder holds no product.
+    BadSettings
+        A list names nothing.
     UnsafeInput, BadSettings, BrokenProduct
         A STAC item collection whose hrefs lead elsewhere, or that is damaged.
     """
@@ -86,6 +88,8 @@ def _listed(path: Path) -> list[Path]:
     except UnicodeDecodeError:
         raise BadSettings(f"{path} is not a text list of paths: expected one path a line") from None
     listed = [(path.parent / line) for line in lines if line and not line.startswith("#")]
+    if not listed:
+        raise BadSettings(f"{path} lists no product, expected one path a line")
     missing = [p for p in listed if not p.exists()]
     if missing:
         raise ProductNotFound(

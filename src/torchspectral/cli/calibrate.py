@@ -97,7 +97,10 @@ def gain(
     ] = None,
     apply: Annotated[Path | None, typer.Option("--apply", help="Folder for the scenes corrected by the gains.")] = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Numbers of corrected scenes: float32, or int16 for scaled integers.")
+        str | None,
+        typer.Option(
+            "--dtype", help="Numbers of corrected scenes: float32, float64, or scaled integers such as int16."
+        ),
     ] = None,
     bands: Bands = "good",
     mask: Annotated[

@@ -39,7 +39,10 @@ def convert(
     mask: Mask = None,
     opening: Opening = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Stored numbers: float32, or int16 for scaled integers.")
+        str | None,
+        typer.Option(
+            "--dtype", help="Stored numbers: float32, float64, or scaled integers: uint8, int16, uint16, int32, uint32."
+        ),
     ] = None,
     keep_geometry: Annotated[
         bool,

@@ -100,7 +100,10 @@ class Engine:
         str | None, typer.Option("--max-memory", help="Most that a scene held at once may take, such as 4GB.")
     ] = None
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Stored numbers: float32, or int16 for scaled integers.")
+        str | None,
+        typer.Option(
+            "--dtype", help="Stored numbers: float32, float64, or scaled integers: uint8, int16, uint16, int32, uint32."
+        ),
     ] = None
     overwrite: Overwrite = False
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a half-done output.")] = False

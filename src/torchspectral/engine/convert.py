@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from torchspectral.cube import check_cube, good_bands, pick_bands
+from torchspectral.cube import check_cube, good_bands, outside_bands, pick_bands
 from torchspectral.engine.memory import PeakMemory
 from torchspectral.engine.paths import Paths, check_free, is_envi, sources_of
 from torchspectral.engine.streaming import stream
@@ -171,8 +171,8 @@ def _cut(cube: xr.DataArray, bbox: Any, bands: str | Sequence[int], report: Repo
     index = good_bands(cube) if isinstance(bands, str) else np.asarray(list(bands), dtype=np.int64)
     if index.size == 0:
         raise BandMismatch(f"none of the {count} bands was chosen or marked good, expected at least one")
-    if index.min() < 0 or index.max() >= count:
-        raise BandMismatch(f"band indices run from {index.min()} to {index.max()}, expected 0 to {count - 1}")
+    if problem := outside_bands(index, count):
+        raise BandMismatch(problem)
     if index.size < count:
         report.dropped.append(f"{count - index.size} of {count} bands")
     return pick_bands(cube, index)

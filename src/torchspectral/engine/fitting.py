@@ -47,7 +47,7 @@ def find_scale(job: Job) -> tuple[Any, Any]:
     for name, spectra in job.scene.spectra.items():
         gain, offset = (np.asarray(n, dtype=spectra.dtype) for n in found)
         job.scene.spectra[name] = (spectra - offset) / gain
-    scaling.describe(rule, numbers, job.report)
+    scaling.describe(rule, numbers, job.method.outputs, job.report)
     return found
 
 

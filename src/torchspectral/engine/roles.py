@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from torchspectral.cube import check_cube, good_bands
+from torchspectral.cube import check_cube, good_bands, outside_bands
 from torchspectral.engine.method import Input, Method, SceneInfo
 from torchspectral.engine.reading import RoleReader
 from torchspectral.errors import (
@@ -131,8 +131,8 @@ def choose_bands(lead: xr.DataArray, bands: str | Sequence[int], report: Report)
             raise BadSettings(f"got bands={bands!r}, expected 'good', 'all' or a list of band indices from 0") from None
         if chosen.size == 0 or chosen.ndim != 1:
             raise BandMismatch("no band was chosen, expected at least one index")
-        if chosen.min() < 0 or chosen.max() >= count:
-            raise BandMismatch(f"band indices run from {chosen.min()} to {chosen.max()}, expected 0 to {count - 1}")
+        if problem := outside_bands(chosen, count):
+            raise BandMismatch(problem)
         if np.unique(chosen).size != chosen.size:
             raise BandMismatch("a band was chosen twice: list each band once")
     left = np.setdiff1d(np.arange(count), chosen)

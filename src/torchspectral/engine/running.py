@@ -76,7 +76,7 @@ class RunOptions:
     resample : bool
         Put roles that do not fit onto the lead's grid instead of refusing them.
     dtype : str, optional
-        Of the file's values: "float32" (default) or "int16" (scaled integers).
+        Of the file's values: "float32" (default), "float64", or scaled integers: "uint8", "int16", "uint16", "int32", "uint32".
     """
 
     bands: str | Sequence[int] = "good"

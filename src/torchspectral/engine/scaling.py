@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from torchspectral.engine.method import Scale
+from torchspectral.engine.method import Output, Scale
 from torchspectral.engine.plan import Cut
 from torchspectral.engine.reading import RoleReader, Scene
 from torchspectral.errors import BadInput, BadSettings
@@ -153,13 +153,17 @@ def undo(values: np.ndarray, gain: Any, offset: Any, axis: int) -> np.ndarray:
     return values
 
 
-def describe(scale: Scale, numbers: Mapping[str, tuple[Any, Any]], report: Report) -> None:
-    """Say in the report what was done."""
+def describe(scale: Scale, numbers: Mapping[str, tuple[Any, Any]], outputs: Sequence[Output], report: Report) -> None:
+    """Say in the report what was done, and which of the outputs are turned back."""
     if scale.rule == "physical":
         return
+    values = [one for one in outputs if one.kind != "table"]
+    back = [one.name for one in values if one.undo_scale]
+    end = "in the output" if len(back) == len(values) else f"in {', '.join(back)} alone"
     for name, (gain, offset) in numbers.items():
         report.scaled.append(
-            f"{name}: (value - {_short(offset)}) / {_short(gain)} ({scale.rule}), undone in the output"
+            f"{name}: (value - {_short(offset)}) / {_short(gain)} ({scale.rule}), "
+            + (f"undone {end}" if back else "not undone in the output")
         )
 
 

@@ -15,7 +15,7 @@ import xarray as xr
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from torchspectral.cube import pick_bands
+from torchspectral.cube import outside_bands, pick_bands
 from torchspectral.errors import (
     BadSettings,
     BrokenProduct,
@@ -397,10 +397,8 @@ def band_indices(value: xr.DataArray, bands: Any) -> Any:
         indices = array.astype(np.int64)
     if indices.size == 0:
         raise BadSettings(f"bands={str(bands)[:60]} selects none of the {count} bands")
-    if indices.min() < 0 or indices.max() >= count:
-        raise BadSettings(
-            f"got bands between {indices.min()} and {indices.max()}, expected indices from 0 to {count - 1}"
-        )
+    if problem := outside_bands(indices, count):
+        raise BadSettings(problem)
     return indices
 
 
