@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,7 @@ def listing(folder: Path = Path()) -> set[str]:
     return {str(p) for p in folder.rglob("*")}
 
 
+@cache
 def commands() -> list[tuple[str, object]]:
     root = typer.main.get_command(build())
     found = []
@@ -377,9 +379,10 @@ def test_an_image_without_a_place_is_no_warning(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_ctrl_c_exits_with_130(tmp_path: Path) -> None:
-    make_scene(tmp_path / "scene.tif", size=700, bands=60)
+    values = np.random.default_rng(0).random((60, 700, 700), np.float32)
+    ts.save(ts.make_cube(values, quantity="reflectance"), tmp_path / "scene.hdr")
     before = listing(tmp_path)
-    words = [sys.executable, "-m", "torchspectral", "convert", "scene.tif", "-o", "o.tif"]
+    words = [sys.executable, "-m", "torchspectral", "convert", "scene.hdr", "-o", "o.tif"]
     with subprocess.Popen(words, cwd=tmp_path, stdout=-1, stderr=-1, text=True) as job:
         deadline = time.monotonic() + 30
         while listing(tmp_path) == before and job.poll() is None and time.monotonic() < deadline:

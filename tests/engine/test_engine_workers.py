@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from engine_methods import Blur, Contrast, Learn, scene
+from engine_stages import Square
 
 import torchspectral as ts
 from torchspectral.engine import executor
 from torchspectral.errors import BadInput, BadSettings
-
-
-@dataclass
-class Square:
-    """A stage that takes longer for early items."""
-
-    die_at: int = -1
-    fail_at: int = -1
-
-    def read(self, item):
-        return item
-
-    def compute(self, loaded):
-        time.sleep(0.02 if loaded % 3 == 0 else 0)
-        if loaded == self.fail_at:
-            raise BadInput(f"item {loaded}")
-        if loaded == self.die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return loaded**2
-
-    def write(self, done):
-        return done
 
 
 def test_records_come_in_order(pool):
@@ -69,7 +46,7 @@ def test_bad_numbers_of_workers(workers):
 SCRIPT = """
 import os, signal, sys, time
 sys.path.insert(0, {tests!r})
-from test_engine_workers import Square
+from engine_stages import Square
 from torchspectral.engine.executor import Workers
 from torchspectral.errors import TooLarge
 workers = Workers(2)
