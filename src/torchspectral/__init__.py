@@ -31,7 +31,7 @@ _PUBLIC = {
     "create_model": "torchspectral.weights:create_model",
     "sharpen": "torchspectral.sharpening.base:sharpen",
     "simulate_wald": "torchspectral.sharpening.protocol:simulate_wald",
-    "degrade": "torchspectral.restoration.protocol:degrade",
+    "degrade": "torchspectral.restoration.degradation:degrade",
     "simulate_guides": "torchspectral.sharpening.guided.simulation:simulate_guides",
     "score": "torchspectral.metrics.score:score",
     "unmix": "torchspectral.unmixing.base:unmix",

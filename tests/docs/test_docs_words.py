@@ -142,7 +142,7 @@ def settings_of(verb: str, values: dict[str, Any]) -> set[str]:
         tuned = {f"train.{name}" for name in ("epochs", *BackboneTraining.model_fields)}
         return tuned | set(BackboneBenchSettings.model_fields)
     if verb == "degrade":
-        from torchspectral.restoration.protocol import DegradeSettings
+        from torchspectral.restoration.degradation import DegradeSettings
 
         return set(DegradeSettings.model_fields)
     known: set[str] = set()

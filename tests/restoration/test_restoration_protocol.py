@@ -18,7 +18,7 @@ from torchspectral.cli import main
 from torchspectral.errors import OutputExists, TooLarge
 from torchspectral.geo import grid_of, place
 from torchspectral.ops.resize import imresize
-from torchspectral.restoration import protocol
+from torchspectral.restoration import degradation, protocol
 from torchspectral.synth import degrade_array
 
 
@@ -92,7 +92,7 @@ def test_legacy_generator_is_that_of_the_published_code() -> None:
 
 
 def test_legacy_generator_refuses_what_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "LEGACY_BYTES", 1000)
+    monkeypatch.setattr(degradation, "LEGACY_BYTES", 1000)
     with pytest.raises(TooLarge, match="generator=rows"):
         ts.degrade(scene(), "gaussian:50", settings={"generator": "legacy"})
 

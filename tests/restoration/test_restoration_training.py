@@ -14,7 +14,8 @@ from torchspectral.learn import lightning_parts
 from torchspectral.learn.patches import make_plan
 from torchspectral.learn.scenes import open_scenes
 from torchspectral.learn.train import find_recipe
-from torchspectral.restoration.training import SIGMAS, recipe
+from torchspectral.restoration.degrading_recipe import SIGMAS
+from torchspectral.restoration.training import recipe
 from torchspectral.synth import mixed_scene
 
 

@@ -16,7 +16,7 @@ from torchspectral.errors import BadInput, OutputExists, TorchspectralError
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.report.tables import mean_std
 from torchspectral.restoration.base import restore
-from torchspectral.restoration.protocol import degrade
+from torchspectral.restoration.degradation import degrade
 from torchspectral.result import Report, Result
 
 RECIPES = ("gaussian:30", "noniid", "icvl-mixture")

@@ -43,8 +43,8 @@ def degrade(
     from torchspectral.cli.show import progress_bar
     from torchspectral.cli.verb import as_target, refuse_input_as_output, remember_inputs
     from torchspectral.io import open_product
-    from torchspectral.restoration.protocol import DegradeSettings, read_recipe
-    from torchspectral.restoration.protocol import degrade as run
+    from torchspectral.restoration.degradation import DegradeSettings, read_recipe
+    from torchspectral.restoration.degradation import degrade as run
     from torchspectral.settings import parse_pairs
 
     given = parse_opening(opening)

@@ -12,7 +12,8 @@ from torch import nn
 from torchspectral.engine.method import Input, Method, Output, Round, Scope, Size, Source, State, Tile, Window
 from torchspectral.errors import BadInput, BadWeights, MissingWeights
 from torchspectral.ops.noise import regression_noise
-from torchspectral.restoration.volumes import Ground, Reached, pad_to
+from torchspectral.restoration.pieces import Piece, around
+from torchspectral.restoration.volumes import Ground, Reached
 from torchspectral.settings import Settings, setting
 from torchspectral.weights.card import WeightsCard
 from torchspectral.weights.loading import check
@@ -304,7 +305,7 @@ class VolumeDenoiser(Method):
                 core = Window(
                     top, left, min(side, inner.row + inner.height - top), min(side, inner.col + inner.width - left)
                 )
-                yield Piece(tile.window, _around(core, self.halo, tile.window, self.multiple), core)
+                yield Piece(tile.window, around(core, self.halo, tile.window, self.multiple), core)
 
     def memory(self, size: Size) -> dict[str, int]:
         """Bytes of the network's intermediate values with 16 channels, and of the tile in working values."""
@@ -322,38 +323,6 @@ class VolumeDenoiser(Method):
         if self.pools:
             found["means_over"] = self.settings.pooling
         return found
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of a tile: what goes through the network, and what is kept of it; windows of the scene."""
-
-    tile: Window
-    window: Window
-    inner: Window
-
-    def cut(self, x: torch.Tensor) -> torch.Tensor:
-        """The part of the tile's tensor."""
-        top, left = self.window.row - self.tile.row, self.window.col - self.tile.col
-        return x[..., top : top + self.window.height, left : left + self.window.width]
-
-    def padded(self, x: torch.Tensor, multiple: int) -> torch.Tensor:
-        """The volume (n, 1, band, y, x), extended at the scene's edge to what the network divides."""
-        return pad_to(x, multiple)[:, None]
-
-    def core(self, x: torch.Tensor) -> torch.Tensor:
-        """What is kept of the network's output."""
-        top, left = self.inner.row - self.window.row, self.inner.col - self.window.col
-        return x[..., top : top + self.inner.height, left : left + self.inner.width]
-
-    def ground(self, multiple: int, shape: tuple[int, int], means: list[torch.Tensor] | None) -> Ground:
-        """Where the part lies; the padding at the scene's edge belongs to the part that ends there."""
-        height, width = (-(-n // multiple) * multiple for n in shape)
-        w, i = self.window, self.inner
-        rows = slice(i.row - w.row, (height if i.row + i.height == shape[0] else i.row + i.height) - w.row)
-        cols = slice(i.col - w.col, (width if i.col + i.width == shape[1] else i.col + i.width) - w.col)
-        size = (-(-w.height // multiple) * multiple, -(-w.width // multiple) * multiple)
-        return Ground(w.row, w.col, height, width, (rows, cols), size, means)
 
 
 class _Pooling:
@@ -393,12 +362,3 @@ def _extremes(tile: Tile) -> tuple[float, float]:
 def _channels(module: nn.Module) -> int:
     first = next(p for p in module.parameters() if p.ndim == 5)
     return int(first.shape[0])
-
-
-def _around(core: Window, halo: int, limit: Window, multiple: int) -> Window:
-    """A window wider by the halo, rounded up to the multiple, within a limit."""
-    margin = -(-halo // multiple) * multiple
-    top, left = max(core.row - margin, limit.row), max(core.col - margin, limit.col)
-    bottom = min(core.row + core.height + margin, limit.row + limit.height)
-    right = min(core.col + core.width + margin, limit.col + limit.width)
-    return Window(top, left, bottom - top, right - left)

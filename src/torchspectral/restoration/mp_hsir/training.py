@@ -18,9 +18,10 @@ import xarray as xr
 
 from torchspectral.errors import BadSettings, BandMismatch, UnknownName, closest
 from torchspectral.learn.recipe import Scene, TrainingSettings
+from torchspectral.learn.scenes import cubes_of
+from torchspectral.restoration.degrading_recipe import RestorationRecipe, RestorationTraining
 from torchspectral.restoration.mp_hsir.bridge import Bridge, model_grid
 from torchspectral.restoration.mp_hsir.tasks import REMOTE, read_text_features
-from torchspectral.restoration.training import RestorationRecipe, RestorationTraining
 from torchspectral.settings import setting
 
 TURNS = 8
@@ -145,7 +146,7 @@ class MPHSIRRecipe(RestorationRecipe):
         found = super().pairs(scene)
         if self.settings.grid == "scenes":
             return found
-        cube = scene["cube"] if isinstance(scene, xr.Dataset) else scene
+        (cube,) = cubes_of([scene])
         there = self._there(cube).astype(np.float32)
         return {"target": np.tensordot(there, found["target"], 1)}
 
