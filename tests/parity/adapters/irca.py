@@ -23,8 +23,11 @@ def run(case):
     if part == "inversion":
         p = irca_problem.inversion(case)
         phi = fp.phase(p.opd, p.wavenumber, p.shift)
-        whole, cut = (fp.fabry_perot(phi, p.t, p.r, order) for order in (0, 3))
+        whole, cut = (fp.fabry_perot(phi, p.t, p.r, order, correct_transmittance=p.correct) for order in (0, p.order))
         y = p.noisy(whole @ p.spectra)
         found = {name: fp.invert(y, whole, method, **options) for name, (method, options) in p.methods.items()}
         return found | {"transfer": whole, "transfer_3wave": cut, "interferogram": y}
     raise Unsupported(f"{part} is not built")
+
+
+run.compare = irca_problem.compare
