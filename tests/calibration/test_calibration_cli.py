@@ -131,6 +131,15 @@ def test_reflectance_as_the_help_says(folder: Path, capfd: pytest.CaptureFixture
     assert "give --white" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("output", ["white.img", "white.hdr", "dark.img", "raw.img"])
+def test_a_reference_is_never_written_over(folder: Path, capfd: pytest.CaptureFixture[str], output: str) -> None:
+    capture(folder)
+    kept = {name: (folder / name).read_bytes() for name in (output, f"{output[:-3]}hdr")}
+    assert run(*example("reflectance")[:-1], output, "--overwrite") == 2
+    assert "is one of the inputs" in capfd.readouterr().err
+    assert all((folder / name).read_bytes() == content for name, content in kept.items())
+
+
 def test_references_beside_a_capture_are_found(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     truth = capture(folder)
     for name, text in (("raw", "scan_1"), ("white", "WHITEREF_scan_1"), ("dark", "DARKREF_scan_1")):

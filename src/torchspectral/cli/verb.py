@@ -65,11 +65,9 @@ def refuse_input_as_output(target: Path, sources: Sequence[Path]) -> None:
     ------
     OutputFailed
     """
-    from torchspectral.errors import OutputFailed
+    from torchspectral.engine.paths import refuse_source
 
-    for source in sources:
-        if target.resolve() == source.resolve():
-            raise OutputFailed(f"the output {target} is one of the inputs: choose another name")
+    refuse_source(target, sources)
 
 
 def remember(result: Any, inputs: Mapping[str, Path], engine: Engine, weights: str | None = None) -> None:

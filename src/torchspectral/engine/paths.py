@@ -88,12 +88,10 @@ def check_free(paths: Paths, inputs: Iterable[Any], *, overwrite: bool) -> None:
     OutputFailed
         An output is one of the inputs, or lies in a folder that cannot be.
     """
-    sources = {Path(s).resolve() for value in inputs for s in sources_of(value)}
+    sources = [Path(s) for value in inputs for s in sources_of(value)]
     for path in paths.files.values():
-        written = files_of(path)
-        if {p.resolve() for p in written} & sources:
-            raise OutputFailed(f"the output {path} is one of the inputs: choose another name")
-        for file in written:
+        refuse_source(path, sources)
+        for file in files_of(path):
             if file.exists() and not overwrite:
                 raise OutputExists(f"{file} exists: overwrite=True (--overwrite) replaces it, or choose another name")
         for parent in path.parents:
@@ -101,6 +99,31 @@ def check_free(paths: Paths, inputs: Iterable[Any], *, overwrite: bool) -> None:
                 if not parent.is_dir():
                     raise OutputFailed(f"cannot write {path}: {parent} is a file, expected a folder")
                 break
+
+
+def refuse_source(target: Path, sources: Iterable[Path]) -> None:
+    """Refuse an output of which a file is a file of an input: ENVI's headers and data stand for each other.
+
+    Raises
+    ------
+    OutputFailed
+    """
+    from torchspectral.io.readers.envi.header import find_header
+
+    written = {_identity(file) for file in files_of(target)}
+    for source in sources:
+        header = find_header(source) if source.is_file() else None
+        if written & {_identity(file) for file in (*files_of(source), *([header] if header else []))}:
+            raise OutputFailed(f"the output {target} is one of the inputs: choose another name")
+
+
+def _identity(path: Path) -> Any:
+    """The file itself, whatever links lead to it."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return path.resolve()
+    return facts.st_dev, facts.st_ino
 
 
 def is_envi(path: Path) -> bool:

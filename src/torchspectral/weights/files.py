@@ -118,9 +118,16 @@ def _read_torch(path: Path) -> Any:
                 f"{path}: the file wants to run {name} when it is read, expected only tensors: use "
                 f"`torchspectral weights convert {path.name} OUT.safetensors`, which reads it without running anything"
             ) from None
-        raise BadWeights(f"{path}: no weights file (tried safetensors and PyTorch): {_short(error)}") from None
-    except Exception as error:  # torch raises many types on broken files
-        raise BadWeights(f"{path}: no weights file (tried safetensors and PyTorch): {_short(error)}") from None
+        raise _not_weights(path) from None
+    except Exception:  # torch raises many types on broken files, with advice that is not for users
+        raise _not_weights(path) from None
+
+
+def _not_weights(path: Path) -> BadWeights:
+    return BadWeights(
+        f"{path}: no weights file, or a broken one: expected safetensors, or tensors that torch.save wrote; check the path, "
+        "or fetch the file again"
+    )
 
 
 def _short(error: Exception) -> str:
