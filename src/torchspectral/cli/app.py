@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -44,8 +44,8 @@ VERBS = {
 USER_ERROR, BUG, STOPPED = 2, 1, 130
 
 
-def build() -> typer.Typer:
-    """Assemble the command from its verbs; imports nothing heavy."""
+def build(verbs: Iterable[str] = tuple(VERBS)) -> typer.Typer:
+    """Assemble the command from its verbs, or from some of them; imports nothing heavy."""
     app = typer.Typer(
         name="torchspectral",
         help="Open any hyperspectral product, run the field's published methods, get georeferenced results.",
@@ -70,8 +70,8 @@ def build() -> typer.Typer:
         if verbose:
             _log_to_stderr()
 
-    for verb, module in VERBS.items():
-        loaded = importlib.import_module(f"torchspectral.cli.{module}")
+    for verb in verbs:
+        loaded = importlib.import_module(f"torchspectral.cli.{VERBS[verb]}")
         if hasattr(loaded, "app"):
             app.add_typer(loaded.app, name=verb)
         else:
@@ -95,7 +95,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if not set(words) & {"--verbose", "-v", "--debug"}:
         os.environ.setdefault("CPL_LOG", os.devnull)  # what GDAL would print by itself
     try:
-        code = build()(words, prog_name="torchspectral", standalone_mode=False)
+        # Reading the options of every verb takes longer than many a verb.
+        verbs = [w for w in words[len(ahead) : len(ahead) + 1] if w in VERBS] or VERBS
+        code = build(verbs)(words, prog_name="torchspectral", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, Interrupted) as stop:
         _fail(str(stop) or "stopped by the user", STOPPED)

@@ -101,11 +101,11 @@ def raster_value(
             coords = {str(n): c.variable for n, c in lead.coords.items() if c.dims == ("band",)}
         if "time" in dims and "time" in lead.coords:
             coords["time"] = lead.coords["time"].variable
+        coords |= {str(n): c.variable for n, c in ground.coords.items()}
         value = xr.DataArray(variable, dims=dims, coords=coords, name=output.name)
         value.attrs = {k: v for k, v in lead.attrs.items() if k not in ("packing", "nodata", "glt")}
         if scaled:
             value.attrs["units"] = "working scale of the method"
-        value = value.assign_coords({n: c.variable for n, c in ground.coords.items()})
     else:
         names = layer_names(output, state, target.bands)
         if variable.ndim == 4:

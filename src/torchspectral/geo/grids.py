@@ -155,7 +155,7 @@ def place(cube: xr.DataArray, transform: Affine | None, crs: Any = None) -> xr.D
     """
     rows, cols = cube.sizes["y"], cube.sizes["x"]
     out = cube.drop_vars([n for n in ("spatial_ref", "lon", "lat") if n in cube.coords])
-    counted = {"y": np.arange(rows) + 0.5, "x": np.arange(cols) + 0.5}
+    counted: dict[str, Any] = {"y": np.arange(rows) + 0.5, "x": np.arange(cols) + 0.5}
     if transform is None:
         return out.assign_coords(counted)
     parsed = parse_crs(crs)
@@ -165,8 +165,7 @@ def place(cube: xr.DataArray, transform: Affine | None, crs: Any = None) -> xr.D
             "y": transform.f + counted["y"] * transform.e,
             "x": transform.c + counted["x"] * transform.a,
         }
-    out = out.assign_coords(counted)
-    return _with_reference(out, transform, parsed, "rotated" if rotated else "map")
+    return _with_reference(out, transform, parsed, "rotated" if rotated else "map", counted)
 
 
 def place_swath(cube: xr.DataArray, lon: Any, lat: Any, glt: Any = None) -> xr.DataArray:
@@ -188,8 +187,8 @@ def place_swath(cube: xr.DataArray, lon: Any, lat: Any, glt: Any = None) -> xr.D
         if tuple(array.shape) != cube.shape[-2:]:
             raise GridMismatch(f"{name} has shape {tuple(array.shape)}, expected {cube.shape[-2:]} as the cube")
     out = place(cube, None)
-    out = out.assign_coords(lon=(("y", "x"), lon), lat=(("y", "x"), lat))
-    out = _with_reference(out, Affine.identity(), CRS.from_epsg(4326), "swath")
+    centres = {"lon": (("y", "x"), lon), "lat": (("y", "x"), lat)}
+    out = _with_reference(out, Affine.identity(), CRS.from_epsg(4326), "swath", centres)
     if glt is not None:
         out.attrs = {**out.attrs, "glt": glt}
     return out
@@ -208,12 +207,15 @@ def place_coarser(out: xr.DataArray, like: xr.DataArray, ratio: int) -> xr.DataA
     return place(out, coarse.transform if grid.kind != "none" else None, grid.crs)
 
 
-def _with_reference(cube: xr.DataArray, transform: Affine, crs: CRS | None, kind: str) -> xr.DataArray:
+def _with_reference(
+    cube: xr.DataArray, transform: Affine, crs: CRS | None, kind: str, coords: dict[str, Any]
+) -> xr.DataArray:
+    """The cube with its grid, and other coordinates: assigning them at once is what takes the time."""
     attrs: dict[str, Any] = {"grid_kind": kind, "GeoTransform": " ".join(repr(float(v)) for v in transform.to_gdal())}
     if crs is not None:
         wkt = crs.to_wkt()
         attrs |= {"crs_wkt": wkt, "spatial_ref": wkt}
-    out = cube.assign_coords(spatial_ref=xr.Variable((), np.int64(0), attrs))
+    out = cube.assign_coords({**coords, "spatial_ref": xr.Variable((), np.int64(0), attrs)})
     out.encoding = {**out.encoding, "grid_mapping": "spatial_ref"}
     return out
 
