@@ -9,7 +9,7 @@ import yaml
 from affine import Affine
 
 import torchspectral as ts
-from torchspectral.errors import BadSettings, BandMismatch, MissingWeights, UnsafeInput
+from torchspectral.errors import BadSettings, BadWeights, BandMismatch, MissingWeights, UnsafeInput
 from torchspectral.geo import grid_of, place
 from torchspectral.superresolution import chikusei_parts, consistency, degrade, mix_spectra, mixing_matrix, quality
 from torchspectral.weights import WeightsCard, save
@@ -93,6 +93,26 @@ def test_a_pickled_module_goes_through_convert(tmp_path) -> None:
     np.testing.assert_allclose(result["cube"].values, whole, rtol=1e-4, atol=1e-5)
 
 
+def test_weights_of_the_spectral_path_must_all_be_there() -> None:
+    """The layers of the RGB task may be absent; nothing else may, nor may there be more."""
+    torch.manual_seed(0)
+    state = dict(ts.create_model("spectral-mixup", bands=8, n_feats=16, scale=2).state_dict())
+    cube, settings = _cube(8), {"scale": 2, "gain": 1.0}
+
+    def fine(given):
+        return ts.superres(cube, method="spectral-mixup", state=given, settings=settings, check=False)["cube"].values
+
+    spectral = {key: value for key, value in state.items() if "_RGB." not in key}
+    assert len(spectral) < len(state)
+    np.testing.assert_array_equal(fine(spectral), fine(state))
+    with pytest.raises(BadWeights, match=r"1 absent \(trunk.head.bias"):
+        fine({key: value for key, value in state.items() if key != "trunk.head.bias"})
+    with pytest.raises(BadWeights, match=r"1 in excess \(trunk.tail.bias"):
+        fine(state | {"trunk.tail.bias": torch.zeros(3)})
+    with pytest.raises(BadWeights, match=r"final_RGB\.bias is"):
+        fine(state | {"final_RGB.bias": torch.zeros(3)})
+
+
 @pytest.mark.parametrize("kernel", ["bicubic", "lanczos", "bilinear", "nearest"])
 def test_interpolation_keeps_footprints(kernel) -> None:
     rows, cols = np.mgrid[:12, :10]
@@ -135,6 +155,31 @@ def test_mixing_and_losing_resolution_commute() -> None:
 def test_parts_of_chikusei() -> None:
     train, test = chikusei_parts(ts.make_cube(np.zeros((1, 2517, 2335), dtype=np.uint8)))
     assert train.shape == (1, 1792, 2048) and [t.shape for t in test] == [(1, 512, 512)] * 4
+
+
+@pytest.mark.parametrize(
+    ("scale", "size"), [(0.25, (13, 18)), (1 / 3, (9, 11)), (1 / 8, (16, 24)), (4.0, (3, 5)), (2.5, (6, 4))]
+)
+def test_resizing_is_matlabs_to_the_edge(scale, size) -> None:
+    """``imresize`` as MATLAB defines it, row by row: cubic with a = -1/2, widened where it shrinks, ends mirrored."""
+    from torchspectral.ops.resize import imresize
+
+    def cubic(x: float) -> float:
+        x = abs(x)
+        return 1.5 * x**3 - 2.5 * x**2 + 1 if x <= 1 else -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x <= 2 else 0.0
+
+    def matrix(length: int) -> np.ndarray:
+        made, wide = np.zeros((int(np.ceil(length * scale)), length)), min(scale, 1.0)
+        for i in range(len(made)):
+            centre = (i + 1) / scale + 0.5 * (1 - 1 / scale)  # counted from 1
+            for j in range(int(np.floor(centre - 2 / wide)), int(np.ceil(centre + 2 / wide)) + 1):
+                k = (j - 1) % (2 * length)
+                made[i, k if k < length else 2 * length - 1 - k] += wide * cubic(wide * (centre - j))
+        return made / made.sum(1, keepdims=True)
+
+    image = np.random.default_rng(0).random((2, *size))
+    wanted = matrix(size[0]) @ image @ matrix(size[1]).T
+    np.testing.assert_allclose(imresize(torch.from_numpy(image), scale).numpy(), wanted, atol=1e-12)
 
 
 def test_nodata_touches_its_neighbours_alone() -> None:

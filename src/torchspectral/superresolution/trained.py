@@ -34,6 +34,8 @@ class TrainedNetwork(Method):
 
     Settings: ClassVar[type[Settings]] = TrainedSettings
     name: ClassVar[str] = ""
+    learned: ClassVar[str] = "statistics."
+    """How the tensors of a state begin that are the scene's and no weights."""
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
@@ -80,16 +82,11 @@ class TrainedNetwork(Method):
         with torch.device("meta"):
             network = self.network(arguments).eval()
         own = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-        weights = {key: state[key] for key in own if isinstance(state.get(key), torch.Tensor)}
-        needed = {key: shape for key, shape in own.items() if not self.optional(key)}
-        check(
-            {k: v for k, v in weights.items() if k in needed},
-            needed,
-            WeightsCard(name=self.name),
-            f"weights of {self.name}",
-        )
+        given = {k: v for k, v in state.items() if isinstance(v, torch.Tensor) and not k.startswith(self.learned)}
+        expected = {key: shape for key, shape in own.items() if key in given or not self.optional(key)}
+        check(given, expected, WeightsCard(name=self.name), f"weights of {self.name}")
         filled = {
-            key: weights[key].to(like) if key in weights else torch.zeros(shape).to(like) for key, shape in own.items()
+            key: given[key].to(like) if key in given else torch.zeros(shape).to(like) for key, shape in own.items()
         }
         network.load_state_dict(filled, assign=True)
         return network.requires_grad_(False)
