@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from affine import Affine
 from table import Row
 
 import torchspectral as ts
@@ -13,11 +14,13 @@ from torchspectral.errors import (
     BadSettings,
     BadWeights,
     BrokenProduct,
+    GridMismatch,
     OutputFailed,
     ProductNotFound,
     UnknownName,
     UnsafeInput,
 )
+from torchspectral.geo import place
 
 
 def diagnose(path: Path):
@@ -76,6 +79,19 @@ def taken(tmp: Path) -> Path:
     return tmp / "e.npy"
 
 
+def _layers():
+    return _placed(ts.make_layers(np.random.default_rng(0).random((4, 8, 8), dtype="f4"), list("abcd")))
+
+
+def _ground(west: float = 500000.0, crs: str = "EPSG:32633"):
+    marks = np.where(np.arange(64).reshape(8, 8) % 2, 1, 2).astype("u1")
+    return _placed(ts.make_layers(marks[None], ["labels"]), west, crs)
+
+
+def _placed(layers, west: float = 500000.0, crs: str = "EPSG:32633"):
+    return place(layers, Affine(30, 0, west, 0, -30, 5_800_000), crs)
+
+
 EYE = np.eye(20)
 HOLES = np.where(np.arange(400).reshape(20, 20) % 20 == 0, np.nan, 1.0)
 
@@ -113,6 +129,32 @@ ROWS = [
         "give sigma",
         command("--set", "normalise=false"),
         array("e.npy", EYE),
+    ),
+    Row(
+        "diagnose-labels-elsewhere",
+        lambda tmp: ts.diagnose(_layers(), labels=_ground(900000.0)),
+        GridMismatch,
+        "no label lies on the cube",
+    ),
+    Row(
+        "diagnose-labels-of-another-crs",
+        lambda tmp: ts.diagnose(_layers(), labels=_ground(crs="EPSG:32632")),
+        GridMismatch,
+        "no label lies on the cube",
+    ),
+    Row(
+        "diagnose-labels-layers",
+        lambda tmp: ts.diagnose(_layers(), labels=_layers()),
+        BadInput,
+        "expected one layer",
+    ),
+    Row(
+        "diagnose-layers-nan",
+        lambda path: ts.diagnose(path, out=path.parent / "report"),
+        BadInput,
+        "0 pixels without nodata",
+        command(),
+        lambda tmp: Path(ts.save(_layers() * np.nan, tmp / "emb.tif")),
     ),
 ]
 

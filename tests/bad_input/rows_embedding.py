@@ -10,6 +10,7 @@ from table import Row
 
 import torchspectral as ts
 from torchspectral.errors import (
+    BadInput,
     BadSettings,
     BadWeights,
     BandMismatch,
@@ -108,6 +109,7 @@ ROWS = [
         "uncovered",
         prepare=_weights,
     ),
+    Row("embed-nodata", lambda w: _embed(_scene() * np.nan, w), BadInput, "no valid|nodata|without", prepare=_weights),
     Row("embed-other-model", lambda w: _embed(_scene(), w, "spec-vit-s"), BadWeights, "spec-vit-t", prepare=_weights),
     Row("embed-other-keys", lambda w: _embed(_scene(), w, "spec-vit-t"), BadWeights, "0% of the keys", prepare=_another),
     Row(

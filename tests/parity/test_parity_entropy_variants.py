@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import run as parity_run  # noqa: E402
+import run as parity_run
 
 BASE = {"seed": 11, "n": 240, "d": 16, "k": 4, "sep": 3.0, "noise": 1.0, "sigma": 4.0, "t": [1, 2, 5]}
 VARIANTS = {

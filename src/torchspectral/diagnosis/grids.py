@@ -89,7 +89,12 @@ def read_grid(
 def _classes(labels: Any, cube: xr.DataArray, field: str | None) -> tuple[np.ndarray, list[str]]:
     from torchspectral.io.labels import labels_on, read_labels
 
-    drawn = labels_on(labels, cube) if isinstance(labels, xr.DataArray) else read_labels(labels, like=cube, field=field)
+    if not isinstance(labels, xr.DataArray):
+        drawn = read_labels(labels, like=cube, field=field)
+    elif labels.dims[-2:] == ("y", "x") and labels.ndim in (2, 3) and (labels.ndim == 2 or labels.shape[0] == 1):
+        drawn = labels_on(labels[0] if labels.ndim == 3 else labels, cube)
+    else:
+        raise BadInput(f"got labels {labels.dims} of {labels.shape}, expected one layer of class numbers (y, x)")
     return np.asarray(drawn.values), [str(n) for n in drawn.attrs.get("class_names", [])]
 
 
