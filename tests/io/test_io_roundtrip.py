@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -170,6 +171,27 @@ def test_swaths_are_orthorectified_unless_told_not_to(tmp_path) -> None:
         got = ts.open(ts.save(cube, tmp_path / f"raw{suffix}", orthorectify=False))
         assert grid_of(got).kind == "none" and got.shape == cube.shape
         assert "sensor geometry" in got.attrs["history"][-1]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_band_names_come_back_and_others_see_them(tmp_path, suffix) -> None:
+    names = ["blue", "red edge", "SWIR1"]
+    cube = ts.make_cube(np.ones((3, 4, 5), "f4"), wavelength=[450.0, 705.0, 1610.0])
+    path = ts.save(cube.assign_coords(name=("band", names)), tmp_path / f"named{suffix}")
+    assert list(ts.open(path)["name"].values) == names
+    plain = ts.save(cube, tmp_path / f"plain{suffix}")
+    if suffix == ".hdr":  # GDAL puts the wavelength behind the name by itself
+        wanted = ["blue (450.0 Nanometers)", "band 1 (450.0 Nanometers)"]
+    elif suffix == ".tif":
+        wanted = ["blue", "band 1 (450.0 Nanometers)"]
+    else:
+        return
+    data = [p.with_suffix(".img") if suffix == ".hdr" else p for p in (path, plain)]
+    seen = []
+    for file in data:
+        with rasterio.open(file) as dataset:
+            seen.append(dataset.descriptions[0])
+    assert seen == wanted
 
 
 @pytest.mark.parametrize("suffix", [".sli", ".csv"])

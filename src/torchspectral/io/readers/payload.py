@@ -81,6 +81,8 @@ def restore(
             key: _list(key, bands[key]) for key in ("wavelength", "fwhm", "good", "number", "detector") if key in bands
         }
         out = as_cube(array, quantity=str(attrs.get("quantity", "dn")), raw=raw, attrs=attrs, **coords)
+        if isinstance(bands.get("name"), list):
+            out = out.assign_coords(name=("band", [str(n) for n in bands["name"]]))
     out.name = payload.get("name")
     return _placed(out, payload.get("grid"), transform, crs)
 

@@ -107,9 +107,12 @@ class Raster:
         return np.asarray(self.value.coords[name].values)
 
     def names(self) -> list[str]:
-        """Names of the bands for other tools: layer names, or the band number with its wavelength."""
+        """Names of the bands for other tools: layer names, the product's own, or the band number with its wavelength."""
         if not self.is_cube:
             return [str(n) for n in self.value["layer"].values]
+        own = self.band_coordinate("name")
+        if own is not None:
+            return [str(n) for n in own]
         wave, number = self.band_coordinate("wavelength"), self.band_coordinate("number")
         numbers = np.arange(1, self.shape[0] + 1) if number is None else number
         waves = np.full(self.shape[0], np.nan) if wave is None else wave

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import errno
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -159,9 +160,13 @@ def header_text(raster: Raster, raw: RawArray) -> str:
         lines.append(f"sensor type = {tidy(attrs['sensor'], '{}')}")
     if attrs.get("acquired"):
         lines.append(f"acquisition time = {tidy(attrs['acquired'], '{}')}")
-    lines.append(f"band names = {_braced([tidy(n, ',{}') for n in raster.names()])}")
+    names, wave, fwhm = raster.names(), None, None
     if raster.is_cube:
         wave, fwhm = (finite_list(raster.band_coordinate(n)) for n in ("wavelength", "fwhm"))
+        if wave:  # GDAL and ENVI put the wavelength behind the name themselves
+            names = [re.sub(r"^(band \d+) \(\S+ Nanometers\)$", r"\1", name) for name in names]
+    lines.append(f"band names = {_braced([tidy(n, ',{}') for n in names])}")
+    if raster.is_cube:
         good = raster.band_coordinate("good")
         if wave:
             lines += ["wavelength units = Nanometers", f"wavelength = {_braced(wave)}"]
