@@ -1,5 +1,5 @@
 """The main job on real scenes: a section per task, each in one file of `demo.sections`."""
 
-from torchspectral.demo.runner import run_demo, sections
+from torchspectral.demo.runner import find_sections, run_demo
 
-__all__ = ["run_demo", "sections"]
+__all__ = ["find_sections", "run_demo"]

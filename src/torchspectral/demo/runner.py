@@ -51,7 +51,7 @@ class Context:
     seed: int = 0
 
 
-def sections() -> dict[str, Any]:
+def find_sections() -> dict[str, Any]:
     """Section modules by name, in their `ORDER`; each has `ORDER`, a docstring and `run(context) -> Part`."""
     import torchspectral.demo.sections as package
 
@@ -100,7 +100,7 @@ def run_demo(
     from torchspectral.report.html import write_html
     from torchspectral.report.panel import save_panel
 
-    known = sections()
+    known = find_sections()
     for name in only or ():
         if name not in known:
             raise UnknownName(f"no demo section {name!r}: {closest(name, list(known))}")
