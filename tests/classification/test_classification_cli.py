@@ -105,3 +105,64 @@ def test_trained_on_some_bands_tested_on_others(tmp_path) -> None:
     assert table.loc[("id", "own"), "drop_iou_micro"] == 0 and ("ood_complement", "own") not in table.index
     assert table.loc[("ood_full", "interpolated"), "oa"] > table.loc[("ood_full", "own"), "oa"]
     assert table.loc[("ood_full", "interpolated"), "drop_oa"] < 15
+
+
+def test_a_segmentation_is_set_up_in_one_file(tmp_path) -> None:
+    """As TorchGeo's segmentation task: model, data and trainer in a YAML file; two steps on a cube with a mask."""
+    cube, truth = scene(side=32)
+    ts.save(cube, tmp_path / "scene.zarr")
+    mask = place(
+        ts.make_layers(truth[None].astype(np.uint8), ["labels"]), Affine(30, 0, 600000, 0, -30, 5000000), "EPSG:32633"
+    )
+    ts.save(mask, tmp_path / "mask.tif")
+    (tmp_path / "config.yaml").write_text(
+        "backbone: spec-vit-t\n"
+        f"labels: [{tmp_path / 'mask.tif'}]\n"
+        "steps: 2\nseed: 1\ndevice: cpu\n"
+        "settings: {initial: random, arguments: {dim: 24, depth: 1, heads: 3}, tuning: full, head: fcn, patch: 16, batch: 2}\n"
+    )
+    typed(
+        "train",
+        "classify",
+        "--config",
+        tmp_path / "config.yaml",
+        "--data",
+        tmp_path / "scene.zarr",
+        "-o",
+        tmp_path / "run",
+    )
+    facts = (tmp_path / "run/run.yaml").read_text()
+    assert (
+        "head: fcn" in facts and "seed: 1" in facts and len((tmp_path / "run/curves.csv").read_text().splitlines()) > 1
+    )
+
+
+@pytest.mark.slow
+def test_a_map_of_300_pixels_and_202_bands_takes_less_than_two_gigabytes(tmp_path) -> None:
+    import os
+    import subprocess
+    import sys
+
+    import rasterio
+
+    bands = 202
+    wave = np.linspace(420, 2445, bands)
+    values = np.random.default_rng(0).random((bands, 300, 300), dtype=np.float32)
+    cube = ts.make_cube(values, wavelength=wave, quantity="reflectance")
+    ts.save(place(cube, Affine(30, 0, 600000, 0, -30, 5000000), "EPSG:32633"), tmp_path / "scene.tif")
+    facts = {
+        "backbone": "spec-vit-s", "arguments": {}, "bands": bands, "patch": 128, "class_names": ["a", "b"],
+        "class_numbers": [1, 2], "class_colors": [[9, 9, 9], [99, 9, 9]],
+    }  # fmt: skip
+    card = ts.weights.WeightsCard(
+        name="backbone-classifier.big", model="backbone-classifier", constructor=facts, wavelengths=wave.tolist()
+    )
+    state = ts.create_model("backbone-classifier", **facts).state_dict()
+    ts.weights.save(tmp_path / "w.safetensors", state, card)
+    words = ["classify", "scene.tif", "--weights", "w.safetensors", "--device", "cpu", "-o", "map.tif"]
+    child = subprocess.Popen([sys.executable, "-m", "torchspectral", *words], cwd=tmp_path)
+    _, status, usage = os.wait4(child.pid, 0)
+    assert status == 0 and usage.ru_maxrss < 2 << 20, usage.ru_maxrss
+    with rasterio.open(tmp_path / "scene.tif") as a, rasterio.open(tmp_path / "map.tif") as b:
+        assert a.crs == b.crs and a.transform == b.transform and a.shape == b.shape
+    print(f"peak {usage.ru_maxrss / 2**20:.2f} GB")

@@ -11,7 +11,7 @@ import xarray as xr
 
 from torchspectral.errors import BadInput, UnknownName, closest
 from torchspectral.learn.patch_sets import PatchSet
-from torchspectral.learn.patch_sets.patch_set import of_path
+from torchspectral.learn.patch_sets.opening import of_path
 from torchspectral.learn.splits import HELD_OUT
 
 TEST = "test"

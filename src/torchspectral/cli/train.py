@@ -132,7 +132,7 @@ def _method(task: str, method: str | None, own: dict[str, Any]) -> str:
 def _scenes(task: str, data: list[Path], seed: int, opening: dict[str, Any]) -> list[Any]:
     """Products, patch sets as they are, and the cubes of data sets that restoration knows by name."""
     from torchspectral.cli.batch import expand
-    from torchspectral.learn.patch_sets.patch_set import of_path
+    from torchspectral.learn.patch_sets.opening import of_path
 
     sets = [path for path in data if "layout" in opening or of_path(path)]
     rest = [path for path in data if path not in sets]

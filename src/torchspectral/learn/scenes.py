@@ -110,7 +110,7 @@ def _patch_set(
     path: Path, opening: Mapping[str, Any], broken: str, sensor: str, progress: Progress
 ) -> OpenedScene | None:
     """A patch set as one scene; None where the path is none."""
-    from torchspectral.learn.patch_sets.patch_set import of_path, open_patch_set
+    from torchspectral.learn.patch_sets.opening import of_path, open_patch_set
 
     if not of_path(path) and "layout" not in opening:
         return None

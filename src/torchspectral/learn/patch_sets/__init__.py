@@ -16,7 +16,7 @@ _PUBLIC = {
     "PatchSet": "patch_set",
     "PatchSetStore": "store",
     "labels_of": "store",
-    "open_patch_set": "patch_set",
+    "open_patch_set": "opening",
     "pack": "packing",
     "simulate_patches": "simulate",
 }

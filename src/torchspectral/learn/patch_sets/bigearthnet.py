@@ -25,17 +25,9 @@ from torchspectral.io.safety import read_text
 from torchspectral.learn.patch_sets.entries import Entry, Found, Probed, Walk, join
 from torchspectral.learn.patch_sets.facts import IGNORED, Codes, corine_codes, corine_names, corine_number
 from torchspectral.learn.patch_sets.index import Index
-from torchspectral.learn.patch_sets.layout import (
-    Bands,
-    Cut,
-    Layout,
-    SplitLists,
-    date_of,
-    part_of,
-    probe_raster,
-    read_raster,
-    sensor_bands,
-)
+from torchspectral.learn.patch_sets.layout import Layout
+from torchspectral.learn.patch_sets.names import SplitLists, date_of, part_of
+from torchspectral.learn.patch_sets.rasters import Bands, Cut, probe_raster, read_raster, sensor_bands
 from torchspectral.learn.patch_sets.tables import column, rows_of, words_of
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")

@@ -18,12 +18,12 @@ from torchspectral.errors import UnknownProduct
 from torchspectral.learn.patch_sets.entries import Entry, Probed, Walk, join
 from torchspectral.learn.patch_sets.facts import facts
 from torchspectral.learn.patch_sets.index import Index
-from torchspectral.learn.patch_sets.layout import (
+from torchspectral.learn.patch_sets.layout import Layout
+from torchspectral.learn.patch_sets.names import SplitLists
+from torchspectral.learn.patch_sets.rasters import (
     TIFF,
     Bands,
     Cut,
-    Layout,
-    SplitLists,
     describe_raster,
     probe_raster,
     read_raster,

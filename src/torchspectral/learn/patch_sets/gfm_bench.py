@@ -17,7 +17,9 @@ from torchspectral.errors import BadInput, MissingDependency
 from torchspectral.learn.patch_sets.entries import Entry, Walk, join
 from torchspectral.learn.patch_sets.facts import IGNORED, Codes
 from torchspectral.learn.patch_sets.index import Index
-from torchspectral.learn.patch_sets.layout import Bands, Cut, Layout, date_of, describe_raster, part_of, read_raster
+from torchspectral.learn.patch_sets.layout import Layout
+from torchspectral.learn.patch_sets.names import date_of, part_of
+from torchspectral.learn.patch_sets.rasters import Bands, Cut, describe_raster, read_raster
 from torchspectral.learn.patch_sets.spectralearth import read_classes
 from torchspectral.learn.patch_sets.tables import TABLES, column, rows_of, words_of
 

@@ -21,7 +21,9 @@ from torchspectral.io.safety import check_scene, read_text, safe_zip_members
 from torchspectral.learn.patch_sets.entries import Entry, Probed, Walk
 from torchspectral.learn.patch_sets.facts import facts
 from torchspectral.learn.patch_sets.index import Index
-from torchspectral.learn.patch_sets.layout import Bands, Cut, Layout, SplitLists, part_of, unknown_bands
+from torchspectral.learn.patch_sets.layout import Layout
+from torchspectral.learn.patch_sets.names import SplitLists, part_of
+from torchspectral.learn.patch_sets.rasters import Bands, Cut, unknown_bands
 
 SIDE = 128
 IDS = ("sample_index", "id", "index", "file", "filename", "image", "name")

@@ -24,16 +24,9 @@ from torchspectral.io.safety import read_text
 from torchspectral.learn.patch_sets.entries import TEST, Entry, Probed, Walk, join
 from torchspectral.learn.patch_sets.facts import Codes, facts
 from torchspectral.learn.patch_sets.index import Index
-from torchspectral.learn.patch_sets.layout import (
-    Bands,
-    Cut,
-    Layout,
-    _placed,
-    date_of,
-    probe_raster,
-    read_raster,
-    sensor_bands,
-)
+from torchspectral.learn.patch_sets.layout import Layout, placed
+from torchspectral.learn.patch_sets.names import date_of
+from torchspectral.learn.patch_sets.rasters import Bands, Cut, probe_raster, read_raster, sensor_bands
 from torchspectral.learn.splits import TRAIN
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -131,14 +124,14 @@ class Oscd(Layout):
     def read(self, index: Index, row: int, cut: Cut | None = None, later: bool = False) -> np.ndarray:
         """Thirteen bands of one date."""
         folder = self.root / index.path(row, "later" if later else "path")
-        place = _placed(index, row, cut)
+        place = placed(index, row, cut)
         return np.concatenate([read_raster(file, place) for file in _band_files(folder)])
 
     def read_mask(self, index: Index, row: int, cut: Cut | None = None) -> np.ndarray:
         """1 where something changed."""
         path = self.root / index.path(row, "mask")
         if path.suffix == ".png":
-            stored = read_raster(path, _placed(index, row, cut), drivers=("PNG",))[0]
+            stored = read_raster(path, placed(index, row, cut), drivers=("PNG",))[0]
             return np.asarray(Codes({0: 0, 255: 1}, 2).numbers_of(stored, path.name))
         return super().read_mask(index, row, cut)
 

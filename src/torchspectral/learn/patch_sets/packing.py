@@ -14,8 +14,9 @@ from torchspectral.errors import BadInput, BrokenProduct, OutputExists, OutputFa
 from torchspectral.io.safety import check_block
 from torchspectral.learn.patch_sets.entries import Entry, Walk
 from torchspectral.learn.patch_sets.index import BROKEN, FILE, Index, load_index, save_index
-from torchspectral.learn.patch_sets.layout import Bands, Cut, Layout
+from torchspectral.learn.patch_sets.layout import Layout
 from torchspectral.learn.patch_sets.patch_set import PatchSet
+from torchspectral.learn.patch_sets.rasters import Bands, Cut
 from torchspectral.log import Progress, Step, get_logger, no_progress
 
 SHARD = 32

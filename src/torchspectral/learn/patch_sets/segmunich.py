@@ -13,7 +13,9 @@ from typing import ClassVar
 
 from torchspectral.learn.patch_sets.entries import Entry, Walk, join
 from torchspectral.learn.patch_sets.facts import IGNORED, Codes, facts
-from torchspectral.learn.patch_sets.layout import TIFF, Bands, Layout, SplitLists, describe_raster, sensor_bands
+from torchspectral.learn.patch_sets.layout import Layout
+from torchspectral.learn.patch_sets.names import SplitLists
+from torchspectral.learn.patch_sets.rasters import TIFF, Bands, describe_raster, sensor_bands
 
 IMAGES, MASKS = ("img", "imgs", "image", "images"), ("label", "labels", "mask", "masks")
 _TEN = ["B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B11", "B12"]

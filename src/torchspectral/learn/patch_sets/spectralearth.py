@@ -28,7 +28,9 @@ from torchspectral.io.safety import read_text
 from torchspectral.learn.patch_sets.entries import Entry, Walk, join
 from torchspectral.learn.patch_sets.facts import Codes, corine_codes, corine_names, facts
 from torchspectral.learn.patch_sets.index import Index
-from torchspectral.learn.patch_sets.layout import TIFF, Bands, Layout, SplitLists, date_of, describe_raster
+from torchspectral.learn.patch_sets.layout import Layout
+from torchspectral.learn.patch_sets.names import SplitLists, date_of
+from torchspectral.learn.patch_sets.rasters import TIFF, Bands, describe_raster
 
 IMAGES = ("enmap", "desis", "eo1", "hyperion", "prisma", "emit", "images")
 """Names of folders of images."""

@@ -12,8 +12,8 @@ import xarray as xr
 from torchspectral.cube import make_cube
 from torchspectral.errors import BadInput, BandMismatch, BrokenProduct, TooLarge
 from torchspectral.learn.patch_sets.entries import PARTS
-from torchspectral.learn.patch_sets.layout import Cut
 from torchspectral.learn.patch_sets.patch_set import PatchSet
+from torchspectral.learn.patch_sets.rasters import Cut
 from torchspectral.learn.patches import PatchStore
 from torchspectral.learn.recipe import Recipe, Scene
 from torchspectral.learn.splits import HELD_OUT, TRAIN
