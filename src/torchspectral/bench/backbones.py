@@ -11,12 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from time import perf_counter
 from typing import Any
-
-import yaml
 
 from torchspectral.bench.backbone_sets import (
     FIGURES,
@@ -28,6 +25,7 @@ from torchspectral.bench.backbone_sets import (
     task_of,
     test_part,
 )
+from torchspectral.bench.backbone_tables import beside, counted, cross_rows, published, tail
 from torchspectral.bench.shared import plain_name, rows_of, write_tables
 from torchspectral.bench.store import Measured, Store
 from torchspectral.errors import BadInput, BadSettings, OutputExists, TorchspectralError, UnknownName, closest
@@ -41,7 +39,6 @@ from torchspectral.settings import Settings, setting
 PARTS, RUNS = "parts", "runs"
 SUITES = ("spectralearth", "gfm-bench")
 TUNINGS = ("frozen", "linear", "knn", "full", "lora", "adapter")
-CONFIGURATIONS = ("id", "ood_a", "ood_complement", "ood_full")
 
 
 class BackboneBenchSettings(Settings):
@@ -155,13 +152,6 @@ def bench_backbones(
     for number, (name, path) in enumerate(found.items()):
         bench.measure(name, path, contenders, number / len(found), 1 / len(found))
     return bench.write(said, missing)
-
-
-def published(suite: str) -> dict[str, Any]:
-    """What others say of a suite: ``source``, ``sets`` (main figure, percent by backbone), ``cross_spectral``."""
-    text = resources.files("torchspectral.bench").joinpath("published_backbones.yaml").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(text)[suite]
-    return found
 
 
 class _Bench:
@@ -311,12 +301,12 @@ class _Bench:
             rows = rows_of(measured, reports, mine)
             failed |= {f"{name}, {row}": why for row, why in mine.items()}
             facts = said["sets"].get(name, {})
-            rows = [{**row, **_said(facts, str(row["method"]))} for row in rows]
-            caption = f"{name}: {self.tasks[name]}, {_counted(self.counts[name])}, {self.settings.seeds} seeds"
+            rows = [{**row, **beside(facts, str(row["method"]))} for row in rows]
+            caption = f"{name}: {self.tasks[name]}, {counted(self.counts[name])}, {self.settings.seeds} seeds"
             paths |= write_tables(self.folder, f"set-{plain_name(name)}", rows, caption=caption)
             main = str(facts.get("main") or FIGURES[self.tasks[name]][0])
             scores += [
-                {"set": name, "method": row["method"], "figure": main, "value": row.get(main), **_tail(row, facts)}
+                {"set": name, "method": row["method"], "figure": main, "value": row.get(main), **tail(row, facts)}
                 for row in rows
             ]
         if not scores:
@@ -342,49 +332,6 @@ class _Bench:
         report.notes += [f"{name} was not measured: {why}" for name, why in failed.items()]
         report.figures = {"sets": list(self.measured), "missing": list(missing)}
         return Result({"scores": scores, "missing": told, "cross-spectral": cross}, report, paths)
-
-
-def cross_rows(found: Sequence[Mapping[str, Any]], said: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Mean and deviation over the seeds of what was measured a set, backbone, set of bands and way."""
-    from torchspectral.report.tables import mean_std
-
-    groups: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
-    for row in found:
-        groups.setdefault((row["set"], row["backbone"], row["configuration"], row["way"]), []).append(row)
-    made = []
-    for (name, backbone, bands, way), rows in groups.items():
-        values = {
-            figure: mean_std([float(r[figure]) for r in rows]) if len(rows) > 1 else float(rows[0][figure])
-            for figure in ("oa", "iou_micro", "iou_macro", "drop_iou_micro")
-        }
-        theirs = next((v for k, v in said.get(name, {}).items() if backbone.startswith(k)), None)
-        published = {} if theirs is None else {"paper says [%]": theirs[CONFIGURATIONS.index(bands)]}
-        made.append({"set": name, "backbone": backbone, "bands": bands, "way": way, **values, **published})
-    if any("paper says [%]" in row for row in made):
-        made = [{**row, "paper says [%]": row.get("paper says [%]")} for row in made]
-    return made
-
-
-def _said(facts: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """The published main figure of a backbone's family, beside the row of its full tuning."""
-    known = facts.get("said") or {}
-    if not known:
-        return {}
-    value = next((v for name, v in known.items() if method.startswith(name)), None)
-    return {"paper says [%]": value if method.endswith(", full") else None}
-
-
-def _tail(row: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    said = {"paper says [%]": row.get("paper says [%]"), "others say [%]": _others(facts)}
-    return {**said, "note": row.get("note", "")}
-
-
-def _others(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in (facts.get("said") or {}).items())
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {part}" for part, count in counts.items()) + " patches"
 
 
 def _remove(folder: Path) -> None:
