@@ -16,6 +16,7 @@ from PIL import Image
 
 import torchspectral as ts
 from torchspectral.bench import unmixing as bench
+from torchspectral.bench import unmixing_pages as pages
 from torchspectral.bench.unmixing import SEEDLESS, UnmixBenchSettings, bench_unmixing
 from torchspectral.cli import main
 from torchspectral.errors import BadInput, BadSettings, OutputExists, UnknownName
@@ -33,7 +34,7 @@ def scene() -> LabelledScene:
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Pictures take seconds."""
-    monkeypatch.setattr(bench, "_figure", lambda one: None)
+    monkeypatch.setattr(pages, "_figure", lambda one: None)
 
 
 def test_tables_and_figures(scene: LabelledScene, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from gain_data import jasper, jasper_library, left
 
 import torchspectral as ts
-from torchspectral.calibration.gain import columns, tools
+from torchspectral.calibration.gain import by_spectra, columns
 from torchspectral.calibration.gain.models import Snapshots, as_tensor
 from torchspectral.calibration.gain.spectral_gain import ripple
 from torchspectral.errors import BadInput, BadSettings, BandMismatch
@@ -137,7 +137,7 @@ def test_nodata_and_dead_columns_stay_out():
 def test_accumulation_is_streamed(monkeypatch, samples):
     cube, library, _ = rippled(samples, 0)
     whole = ts.calibrate_gain(cube, method="spectral", library=library)["gains"].gain
-    monkeypatch.setattr(tools, "BLOCK", 40_000)
+    monkeypatch.setattr(by_spectra, "BLOCK", 40_000)
     np.testing.assert_allclose(
         ts.calibrate_gain(cube, method="spectral", library=library)["gains"].gain, whole, rtol=1e-6
     )

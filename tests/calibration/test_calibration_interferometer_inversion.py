@@ -10,7 +10,9 @@ import torch
 from scipy.optimize import nnls
 
 from torchspectral.calibration import interferometer as fp
-from torchspectral.calibration.interferometer.inversion import LorisVerhoevenSettings, Ridge, dct_matrix, make_solver
+from torchspectral.calibration.interferometer.inversion import make_solver
+from torchspectral.calibration.interferometer.settings import LorisVerhoevenSettings
+from torchspectral.calibration.interferometer.solvers import Ridge, dct_matrix
 from torchspectral.calibration.interferometer.strength import choose_strength
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, UnknownName
 

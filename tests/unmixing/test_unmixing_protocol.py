@@ -125,12 +125,12 @@ def test_odd_pixels_stay_out_of_the_class_spectrum(centre: str) -> None:
 
 
 def test_strips_change_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from torchspectral.unmixing import protocol
+    from torchspectral.unmixing import coarsening
 
     cube, labels, _ = labelled()
     cube[:, 9, 3] = np.nan
     whole = ts.unmixing_set(cube, labels, settings={"window": 3, "centre": "medoid"})
-    monkeypatch.setattr(protocol, "STRIP_BYTES", 1)
+    monkeypatch.setattr(coarsening, "STRIP_BYTES", 1)
     strips = ts.unmixing_set(cube, labels, settings={"window": 3, "centre": "medoid"}, out=f"{tmp_path}/set/")
     for name in ("cube", "abundances", "endmembers", "mask"):
         np.testing.assert_allclose(np.asarray(strips[name]), whole[name].values, atol=1e-6)

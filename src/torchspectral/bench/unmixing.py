@@ -8,11 +8,10 @@ that papers use, by spectral angle and by distance of the abundance maps, in tab
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,28 +19,19 @@ import numpy as np
 import xarray as xr
 
 from torchspectral import registry
-from torchspectral.bench.shared import cost, key_of, plain_name, rows_of, write_figures, write_tables
+from torchspectral.bench.shared import cost, key_of, plain_name
 from torchspectral.bench.store import Measured, Store
+from torchspectral.bench.unmixing_pages import MATCHINGS, Seen, seen_of, write_comparison
 from torchspectral.cube import good_bands
 from torchspectral.errors import BadInput, BadSettings, OutputExists, TorchspectralError
 from torchspectral.log import Progress, Step, get_logger, no_progress
-from torchspectral.report.files import write_whole
-from torchspectral.report.html import write_html
-from torchspectral.report.unmixing import unmixing_comparison
-from torchspectral.result import Report, Result
+from torchspectral.result import Result
 from torchspectral.settings import Settings, setting
 from torchspectral.unmixing.base import ROOM, endmembers, settings_of, unmix
 from torchspectral.unmixing.scenes import LabelledScene, Place, load_scene
 from torchspectral.unmixing.scoring import reconstruction_error, score
 
 PARTS = "parts"
-SHOWN = 6
-"""Methods in the picture of a scene."""
-MATCHINGS: dict[str, Literal["angle", "abundance"]] = {
-    "scores": "angle",
-    "scores-abundance": "abundance",
-}
-SAID = {"angle": "spectral angle (Hungarian)", "abundance": "Euclidean distance of the abundance maps (HySUPP)"}
 LEFT_OUT = {
     "vca": "its spectra are those of vca-fcls",
     "label": "with the true spectra it is fcls",
@@ -83,20 +73,6 @@ class _Task:
     chosen: UnmixBenchSettings
     seed: int
     store: Store
-
-
-@dataclass
-class _Seen:
-    """What is kept of a scene once its methods have run."""
-
-    name: str
-    names: list[str]
-    maps: np.ndarray | None
-    spectra: np.ndarray | None
-    wavelength: np.ndarray
-    notes: list[str]
-    measured: dict[str, list[Measured]] = field(default_factory=dict)
-    given: dict[str, str] = field(default_factory=dict)
 
 
 def bench_unmixing(
@@ -173,12 +149,12 @@ def bench_unmixing(
     folder = Path(out)
     if (folder / "scores.csv").exists() and not (overwrite or resume):
         raise OutputExists(f"{folder} has a bench already: ask to overwrite or to resume, or choose another folder")
-    seen: list[_Seen] = []
+    seen: list[Seen] = []
     for number, place in enumerate(scenes):
         scene = load_scene(place) if isinstance(place, Place) else place
         store = _store(scene, library, chosen, folder, resume)
         tasks = [_Task(scene, n, special.get(n, {}), library, chosen, seed, store) for n in names]
-        one = _seen(scene)
+        one = seen_of(scene)
         share, title = 1 / (len(names) * len(scenes)), scene.name
 
         def told(
@@ -193,7 +169,8 @@ def bench_unmixing(
         seen.append(one)
     for one in seen:
         one.given = {card.name: _given(card, library) for card in cards}
-    return _write(seen, folder, chosen, seed, skipped)
+        one.asked = {name: 1 if name in SEEDLESS else chosen.seeds for name in one.measured}
+    return write_comparison(seen, folder, chosen, seed, skipped)
 
 
 def _given(card: registry.Card, library: xr.DataArray | None) -> str:
@@ -217,13 +194,6 @@ def _store(
     facts = chosen.model_dump(exclude={"seeds", "device", "budget"})
     key = key_of([scene.cube, scene.abundances, scene.endmembers, library], facts)
     return Store(folder / PARTS / plain_name(scene.name), keep=resume, key=key)
-
-
-def _seen(scene: LabelledScene) -> _Seen:
-    maps = None if scene.abundances is None else np.asarray(scene.abundances.values, dtype=np.float64)
-    spectra = None if scene.endmembers is None else np.asarray(scene.endmembers.values, dtype=np.float64)
-    wavelength = np.asarray(scene.cube["wavelength"].values, dtype=np.float64)
-    return _Seen(scene.name, scene.names, maps, spectra, wavelength, [*scene.notes, *scene.warnings])
 
 
 def _run_all(
@@ -387,122 +357,3 @@ def _aligned(
     for mine, true in pairs:
         ordered[true], lines[true] = scaled[mine], spectra[mine]
     return ordered, lines
-
-
-def _picked(found: Measured, wanted: Mapping[str, str]) -> Measured:
-    """The figures of one table under the names of its columns."""
-    return replace(found, figures=[{new: f[old] for old, new in wanted.items() if old in f} for f in found.figures])
-
-
-def _write(
-    seen: Sequence[_Seen], folder: Path, chosen: UnmixBenchSettings, seed: int, skipped: Mapping[str, str]
-) -> Result:
-    unit = "rad" if chosen.units == "zhu" else "deg"
-    reports: list[Report] = []
-    tables: dict[str, list[dict[str, Any]]] = {n: [] for n in (*MATCHINGS, "classes", "classes-abundance")}
-    notes: list[str] = []
-    for one in seen:
-        failed: dict[str, str] = {}
-        for table, matching in MATCHINGS.items():
-            columns = {
-                f"{matching}|SAD": f"SAD [{unit}]",
-                f"{matching}|RMSE": "RMSE",
-                f"{matching}|SRE [dB]": "SRE [dB]",
-            }
-            columns |= {n: n for n in ("RE", "seconds", "memory [MB]")}
-            measured = {name: [_picked(m, columns) for m in turns] for name, turns in one.measured.items()}
-            rows = rows_of(measured, reports if table == "scores" else [], failed)
-            runs = {name: len([m for m in turns if m.figures]) for name, turns in one.measured.items()}
-            tables[table] += [_row(one, row, runs[row["method"]], table == "scores") for row in rows]
-            tables[table.replace("scores", "classes")] += _classes(one, matching, unit)
-        notes += [f"{one.name}: {note}" for note in one.notes]
-        notes += [f"{name} was not run on {one.name}: {why}" for name, why in failed.items()]
-        for name, turns in one.measured.items():
-            left = turns[0].bands if turns else {}
-            notes += [f"{name} on {one.name}: {what} {which}" for what, which in left.items()]
-            asked = 1 if name in SEEDLESS else chosen.seeds
-            good = len([m for m in turns if m.figures])
-            if 0 < good < asked:
-                notes.append(f"{name} on {one.name}: {good} of {asked} seeds within the budget")
-    if not reports:
-        raise BadInput(f"no method could be run: {next((m.error for m in _all(seen) if m.error), '')}")
-    notes += [f"{name} was left out: {why}" for name, why in skipped.items()]
-    captions = {
-        name: f"Unmixing, {chosen.seeds} seeds; {'each class, ' if name.startswith('classes') else ''}estimates paired "
-        f"with the truth by {SAID['abundance' if name.endswith('abundance') else 'angle']}"
-        for name in tables
-    }
-    paths: dict[str, str] = {}
-    for name, rows in tables.items():
-        if rows:
-            paths |= write_tables(folder, name, rows, caption=captions[name], digits=4)
-    figures = [
-        (f"{plain_name(one.name)}: {_said(one)}", figure) for one in seen if (figure := _figure(one)) is not None
-    ]
-    paths |= write_figures(folder, figures)
-    page = {
-        "title": "Unmixing",
-        "text": "Each method was run with its defaults unless the settings that stand with its run say otherwise. Methods "
-        "that unmix with a library were given the true endmembers where none was named: their rows are floors. RMSE is "
-        "that of abundances divided by their sum.\n\n" + "\n\n".join(notes),
-        "figures": figures,
-        "tables": [(captions[name], rows) for name, rows in tables.items() if rows],
-        "provenance": reports,
-    }
-    paths["report"] = str(write_html(folder / "report.html", title="Unmixing bench", sections=[page]))
-    runs_text = json.dumps([r.as_dict() for r in reports], indent=1, default=str)
-    paths["runs.json"] = str(write_whole(folder / "runs.json", runs_text.encode()))
-    report = Report(method="bench/unmix", settings=chosen.model_dump(), seed=seed, notes=notes)
-    report.figures = {"scenes": len(seen), "methods": list(seen[0].measured)}
-    return Result({name: rows for name, rows in tables.items() if rows}, report, paths)
-
-
-def _all(seen: Sequence[_Seen]) -> Iterator[Measured]:
-    return (m for one in seen for turns in one.measured.values() for m in turns)
-
-
-def _row(one: _Seen, row: Mapping[str, Any], runs: int, linked: bool) -> dict[str, Any]:
-    """A row with its scene and number of seeds in front; ``run`` links to the provenance in the first table alone."""
-    rest = {k: v for k, v in row.items() if k not in ("method", "note") and (linked or k != "run")}
-    method = row["method"]
-    front = {"scene": one.name, "method": method, "given": one.given.get(method, ""), "seeds": runs or None}
-    return {**front, **rest, "note": row.get("note", "")}
-
-
-def _classes(one: _Seen, matching: str, unit: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for name, turns in one.measured.items():
-        if not any(m.figures for m in turns):
-            continue
-        for material in one.names:
-            columns = {f"{matching}|{material}|SAD": f"SAD [{unit}]", f"{matching}|{material}|RMSE": "RMSE"}
-            found = rows_of({name: [_picked(m, columns) for m in turns if m.figures]}, [], {})[0]
-            kept = {k: v for k, v in found.items() if k in columns.values()}
-            rows.append({"scene": one.name, "method": name, "class": material, **kept})
-    return rows
-
-
-def _said(one: _Seen) -> str:
-    return "maps and spectra, truth and estimates of the first seed" if one.maps is not None else "estimates, no truth"
-
-
-def _figure(one: _Seen) -> Any:
-    """True and estimated maps and spectra of a scene."""
-    rows: list[tuple[str, np.ndarray, np.ndarray]] = []
-    errors: dict[str, np.ndarray] = {}
-    names = one.names
-    if one.maps is not None and one.spectra is not None:
-        rows.append(("truth", one.maps, one.spectra))
-    for name, turns in one.measured.items():
-        first = turns[0] if turns else None
-        if first is None or first.picture is None or first.curve is None or len(rows) > SHOWN:
-            continue
-        names = names or [f"endmember {n + 1}" for n in range(len(first.picture))]
-        if len(first.picture) != len(names):
-            continue
-        rows.append((name, first.picture, first.curve))
-        if first.error_map is not None:
-            errors[name] = first.error_map
-    if not rows or (len(rows) == 1 and one.maps is not None):
-        return None
-    return unmixing_comparison(rows, names, wavelength=one.wavelength, errors=errors, title=one.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ import torch
 import xarray as xr
 
 from torchspectral.calibration.base import pick
+from torchspectral.calibration.exposure import Exposure, check_dark_exposure, exposure_of
 from torchspectral.calibration.gain.applying import columns_of
 from torchspectral.calibration.references import Frame, ceiling_of, frame_of
 from torchspectral.cube import check_cube
@@ -95,19 +95,6 @@ class Reflectance(Method):
         return {"bad_detector_pixels": int(bad[~bad.all(1)].sum())}
 
 
-@dataclass(frozen=True)
-class Exposure:
-    """Integration times of scene and panel [ms]; None where unknown."""
-
-    scene: float | None
-    white: float | None
-
-    @property
-    def ratio(self) -> float:
-        """White over scene; 1 where either is unknown."""
-        return self.white / self.scene if self.scene and self.white else 1.0
-
-
 def calibrate_reflectance(
     raw: xr.DataArray,
     white: xr.DataArray,
@@ -184,7 +171,7 @@ def calibrate_reflectance(
     times = exposure_of(raw, white_frame, integration_time, white_integration_time, notes)
     if white_dark is None and abs(times.ratio - 1) > 0.01:
         notes.append("the dark of the scene stands for that of the panel, whose exposure is another: give white_dark")
-    _check_dark_exposure(dark, times, notes)
+    check_dark_exposure(dark, times, notes)
     factor = _factor(white_frame, white_level, _panel(panel, raw), times, chosen, notes)
     factor = np.where(_bad(dark_frame, bad_pixels, shape, chosen, notes), np.nan, factor)
     left_out = np.setdiff1d(np.arange(shape[0]), used)
@@ -280,47 +267,6 @@ def _white(white: xr.DataArray, raw: xr.DataArray, chosen: ReflectanceSettings, 
         mean = np.nanmean(frame.mean, axis=1, keepdims=True)
         return Frame(mean, np.zeros_like(mean), share[:, None], frame.lines, frame.attrs)
     return frame
-
-
-def exposure_of(
-    raw: xr.DataArray, white: Frame, given: float | None, given_white: float | None, notes: list[str]
-) -> Exposure:
-    """Integration times, given or of the headers.
-
-    Raises
-    ------
-    BadSettings
-        Not positive.
-    MissingMetadata
-        One was given and the other is unknown.
-    """
-    for name, value in (("integration_time", given), ("white_integration_time", given_white)):
-        if value is not None and not (np.isfinite(value) and value > 0):
-            raise BadSettings(f"got {name}={value}, expected milliseconds above 0")
-    scene = given if given is not None else _stated_time(raw.attrs)
-    other = given_white if given_white is not None else _stated_time(white.attrs)
-    if (given is None) != (given_white is None) and (scene is None or other is None):
-        lacking = "scene" if scene is None else "white panel"
-        raise MissingMetadata(f"the integration time of the {lacking} is not known: give it too")
-    if scene is None or other is None:
-        notes.append("integration times are not known: taken as equal for scene and panel")
-        return Exposure(None, None)
-    return Exposure(float(scene), float(other))
-
-
-def _stated_time(attrs: Mapping[str, Any]) -> float | None:
-    """Milliseconds that a header tells; None where it says nothing, or nothing that can be."""
-    try:
-        found = float(attrs.get("integration_time") or 0)
-    except (TypeError, ValueError):
-        return None
-    return found if np.isfinite(found) and found > 0 else None
-
-
-def _check_dark_exposure(dark: Any, times: Exposure, notes: list[str]) -> None:
-    at = _stated_time(dark.attrs) if isinstance(dark, xr.DataArray) else None
-    if at is not None and times.scene is not None and abs(at / times.scene - 1) > 0.01:
-        notes.append(f"the dark was taken with {at:g} ms, the scene with {times.scene:g} ms: their dark signals differ")
 
 
 def _panel(panel: Any, raw: xr.DataArray) -> np.ndarray:

@@ -16,30 +16,25 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.cube import check_cube, make_layers, make_spectra
-from torchspectral.errors import BadInput, BadSettings, BandMismatch, ProductNotFound, TorchspectralError
+from torchspectral.errors import BadInput, BadSettings, BandMismatch
 from torchspectral.geo import place_coarser
-from torchspectral.io.readers.matlab.files import Variable, is_v73, small, variables
+from torchspectral.io.readers.matlab.files import Variable, small, variables
 from torchspectral.io.readers.matlab.scenes import (
     ORDERS,
-    TRUTHS,
     find_scene,
     identify,
     kept_bands,
     order_option,
     size_option,
 )
-from torchspectral.io.readers.matlab.spectra import names_for
+from torchspectral.unmixing.places import Place, find_scenes, is_matlab, one_place
 from torchspectral.unmixing.truth import Fit, pick_order
+from torchspectral.unmixing.truth_files import materials_of, read_maps, read_spectra, truth_of
 
-SPECTRA = ("M", "E", "GT", "endmembers", "M_true", "E_true", "GT_endmembers", "EM")
-"""Variables that hold true endmembers; M1 and M0 are estimates that training starts from."""
-MAPS = ("A", "A_true", "S_GT", "abundances", "GT_abundances", "S")
+__all__ = ["LabelledScene", "Place", "find_scenes", "load_scene"]
+
 STARTS = ("M1", "M0", "A0")
 SCALES = ("max", "stated", "none")
-RASTERS = (".tif", ".zarr", ".hdr")
-SAMSON = {"v1": (0.239, 0.377, 0.384), "v2": (0.262, 0.297, 0.441)}
-"""Mean abundances, sorted, of the two truths that circulate for Samson: papers' figures on one cannot be held against
-those on the other. v1: CyCU-Net, JAG-MSNet, hu_autoencoders; v2: MiSiCNet, exactly FCLS of its own spectra."""
 
 
 @dataclass
@@ -81,46 +76,6 @@ class LabelledScene:
         return [] if self.endmembers is None else [str(n) for n in self.endmembers["spectrum"].values]
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a labelled scene lies: the cube, and the files of its truth."""
-
-    name: str
-    cube: Path
-    endmembers: Path | None = None
-    abundances: Path | None = None
-
-
-def find_scenes(folder: str | Path) -> list[Place]:
-    """Labelled scenes in a folder and the folders in it; one entry for each truth.
-
-    Raises
-    ------
-    ProductNotFound
-        No such path, or no scene there.
-    """
-    path = Path(folder)
-    if not path.exists():
-        raise ProductNotFound(f"{path} does not exist: check the path")
-    if path.is_file():
-        found = _places_of(path, path.parent)
-    else:
-        found = _in_folder(path)
-        for inner in sorted(
-            p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".") and p.suffix != ".zarr"
-        ):
-            found += _in_folder(inner)
-    if not found:
-        raise ProductNotFound(
-            f"{path} holds no scene: expected .mat files, or folders with cube.tif and abundances.tif"
-        )
-    titles = [p.name for p in found]
-    return [
-        p if titles.count(p.name) == 1 else Place(f"{p.cube.parent.name} {p.name}", p.cube, p.endmembers, p.abundances)
-        for p in found
-    ]
-
-
 def load_scene(
     path: str | Path | Place,
     *,
@@ -158,7 +113,7 @@ def load_scene(
     """
     if scale not in SCALES:
         raise BadSettings(f"got scale={scale!r}, expected one of {', '.join(SCALES)}")
-    spot = path if isinstance(path, Place) else _one_place(Path(path))
+    spot = path if isinstance(path, Place) else one_place(Path(path))
     spot = Place(
         name or spot.name,
         spot.cube,
@@ -166,90 +121,11 @@ def load_scene(
         Path(abundances) if abundances else spot.abundances,
     )
     given = {**options, **({"size": tuple(size)} if size is not None else {})}
-    if _is_matlab(spot.cube):
+    if is_matlab(spot.cube):
         return _load_matlab(spot, order_option(order), scale, given)
     if order is not None:
         raise BadSettings(f"got order={order!r} for {spot.cube.name}, expected it for matrices of pixels alone")
     return _load_product(spot, scale, given)
-
-
-def _is_matlab(path: Path | None) -> bool:
-    return path is not None and path.is_file() and path.suffix == ".mat" and is_v73(path) is not None
-
-
-def _one_place(path: Path) -> Place:
-    found = find_scenes(path)
-    if len(found) > 1:
-        raise BadInput(
-            f"{path} holds {len(found)} labelled scenes ({', '.join(p.name for p in found[:6])}), expected one: name its "
-            "file, and endmembers= and abundances= where it has several truths"
-        )
-    return found[0]
-
-
-def _in_folder(folder: Path) -> list[Place]:
-    own = next((folder / f"cube{s}" for s in RASTERS if (folder / f"cube{s}").exists()), None)
-    if own is not None:
-        truth = (
-            folder / "endmembers.sli",
-            next((folder / f"abundances{s}" for s in RASTERS if (folder / f"abundances{s}").exists()), None),
-        )
-        return [Place(folder.name, own, truth[0] if truth[0].exists() else None, truth[1])]
-    found = [place for file in sorted(folder.glob("*.mat")) for place in _places_of(file, folder)]
-    if found:
-        return found
-    from torchspectral.io import is_product
-
-    images = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in (".hdr", ".tif", ".zarr", ".h5", ".nc")]
-    return [Place(f.stem, f) for f in images if is_product(f) and not (folder / f"{f.stem}.sli").exists()]
-
-
-def _places_of(file: Path, folder: Path) -> list[Place]:
-    """The scene of a file, once for each truth; none where it holds no cube."""
-    if not _is_matlab(file):
-        return [Place(file.stem, file)]
-    known = variables(file)
-    if not _has_cube(file, known):
-        return []
-    spectra, maps = _first(known, SPECTRA, file), _first(known, MAPS, file)
-    if spectra and maps:
-        return [Place(file.stem, file, file, file)]
-    pairs: list[Path] = []
-    singles: dict[str, list[Path]] = {"spectra": [], "maps": []}
-    for other in [*sorted(folder.glob("*.mat")), *sorted((folder / "GroundTruth").glob("*.mat"))]:
-        if other == file or not _is_matlab(other):
-            continue
-        beside = variables(other)
-        if _has_cube(other, beside):
-            continue
-        here = _first(beside, SPECTRA, other), _first(beside, MAPS, other)
-        if all(here):
-            pairs.append(other)
-        elif any(here):
-            singles["spectra" if here[0] else "maps"].append(other)
-    found = [Place(file.stem if len(pairs) == 1 else f"{file.stem} ({p.stem})", file, p, p) for p in pairs]
-    if len(singles["spectra"]) == 1 and len(singles["maps"]) == 1:
-        title = file.stem if file.stem.lower() not in ("y", "y_clean", "y_noisy") else folder.name
-        found.append(Place(title, file, singles["spectra"][0], singles["maps"][0]))
-    return found or [Place(file.stem, file)]
-
-
-def _has_cube(file: Path, known: dict[str, Variable]) -> bool:
-    rest = {n: v for n, v in known.items() if n not in TRUTHS}
-    try:
-        found = find_scene(file, rest, None)
-    except TorchspectralError:
-        return False
-    return found.form in ("cube", "matrix") and found.shape[0] > 4
-
-
-def _first(known: dict[str, Variable], names: Sequence[str], file: Path) -> str:
-    """The first of the names that is a matrix or an image of numbers, and no vector."""
-    for name in names:
-        variable = known.get(name)
-        if variable is not None and variable.numeric and not variable.vector and min(variable.shape) <= 64:
-            return name
-    return ""
 
 
 def _load_product(spot: Place, scale: str, given: dict[str, Any]) -> LabelledScene:
@@ -297,9 +173,9 @@ def _load_matlab(spot: Place, order: str | None, scale: str, given: dict[str, An
     spectra = maps = None
     names: list[str] = []
     if spot.endmembers is not None:
-        spectra, names = _read_spectra(spot.endmembers, found.shape[0])
+        spectra, names = read_spectra(spot.endmembers, found.shape[0])
     if spot.abundances is not None and spectra is not None:
-        kind, planes = _read_maps(spot.abundances, len(spectra), found.shape[1:])
+        kind, planes = read_maps(spot.abundances, len(spectra), found.shape[1:])
         cubes = (
             {o: np.asarray(open_product(spot.cube, **{**given, "order": o}).values) for o in ORDERS}
             if found.form == "matrix"
@@ -329,12 +205,12 @@ def _load_matlab(spot: Place, order: str | None, scale: str, given: dict[str, An
     scene = LabelledScene(spot.name, cube, fit=fit, notes=notes)
     if spectra is not None:
         if not names:
-            names = _materials(row, len(spectra)) or [f"material {n + 1}" for n in range(len(spectra))]
+            names = materials_of(row, len(spectra)) or [f"material {n + 1}" for n in range(len(spectra))]
         scene.endmembers = make_spectra(spectra.astype(np.float32), names, wavelength=cube["wavelength"].values)
     if maps is not None and scene.endmembers is not None:
         layers = make_layers(maps.astype(np.float32), names, name="abundances")
         scene.abundances = place_coarser(layers, cube, 1)
-        scene.truth = _truth_of(row, maps)
+        scene.truth = truth_of(row, maps)
         if scene.truth:
             notes.append(
                 f"truth {scene.truth} of {row['pixels']}: figures on another one cannot be compared" if row else ""
@@ -354,7 +230,7 @@ def _wavelengths(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
     if kept is None:
         return {"scene": row["pixels"]}
     for file in sorted(folder.glob("*avelength*.mat")):
-        for name, variable in variables(file).items() if _is_matlab(file) else ():
+        for name, variable in variables(file).items() if is_matlab(file) else ():
             if variable.numeric and variable.vector and int(np.prod(variable.shape)) == row["of"]:
                 return {"wavelength": small(file, name).reshape(-1)[kept - 1].astype(float).tolist()}
     return {"scene": row["pixels"]}
@@ -364,74 +240,6 @@ def _own_wavelengths(known: dict[str, Variable], bands: int) -> bool:
     return any(
         "wav" in n.lower() and int(np.prod(v.shape)) == bands for n, v in known.items() if v.numeric and v.vector
     )
-
-
-def _read_spectra(file: Path, bands: int) -> tuple[np.ndarray, list[str]]:
-    """True spectra (material, band), turned as their bands tell, and their names where the file has any."""
-    if not _is_matlab(file):
-        from torchspectral.io.libraries import read_library
-
-        library = read_library(file)
-        return np.asarray(library.values, dtype=np.float64), [str(n) for n in library["spectrum"].values]
-    known = variables(file)
-    name = _first(known, SPECTRA, file)
-    if not name:
-        raise BadInput(f"{file.name} has no endmembers, expected a variable named {', '.join(SPECTRA[:4])}")
-    values = small(file, name).astype(np.float64)
-    if bands not in values.shape or values.ndim != 2:
-        raise BandMismatch(f"{name} of {file.name} is {values.shape}, expected one axis of {bands} bands as the scene")
-    values = values.T if values.shape[0] == bands else values
-    return values, names_for(file, known, len(values))
-
-
-def _read_maps(file: Path, k: int, size: Sequence[int]) -> tuple[str, dict[str, np.ndarray]]:
-    """True abundances (material, y, x) under both orders of the pixels; "image" where the file has images."""
-    if not _is_matlab(file):
-        from torchspectral.io import open_product
-
-        return "image", {"rows": np.asarray(open_product(file).values, dtype=np.float64)}
-    known = variables(file)
-    name = _first(known, MAPS, file)
-    if not name:
-        raise BadInput(f"{file.name} has no abundances, expected a variable named {', '.join(MAPS[:3])}")
-    values = small(file, name).astype(np.float64)
-    rows, cols = size
-    if values.ndim == 2:
-        values = values if values.shape == (k, rows * cols) else values.T
-        if values.shape != (k, rows * cols):
-            raise BandMismatch(
-                f"{name} of {file.name} is {values.shape[::-1]}, expected {k} materials and {rows * cols} pixels"
-            )
-        return "matrix", {
-            "rows": values.reshape(k, rows, cols),
-            "columns": values.reshape(k, cols, rows).transpose(0, 2, 1),
-        }
-    axis = [n for n in (2, 0) if values.shape[n] == k]
-    if values.ndim != 3 or not axis:
-        raise BandMismatch(f"{name} of {file.name} is {values.shape}, expected rows, columns and {k} materials")
-    planes = np.moveaxis(values, axis[0], 0)
-    found = {"rows": planes} if planes.shape[1:] == (rows, cols) else {}
-    if planes.shape[2:0:-1] == (rows, cols):
-        found["columns"] = planes.transpose(0, 2, 1)
-    if not found:
-        raise BandMismatch(
-            f"{name} of {file.name} has {planes.shape[1]} x {planes.shape[2]} pixels, expected {rows} x {cols}"
-        )
-    return "image", found
-
-
-def _materials(row: dict[str, Any] | None, k: int) -> list[str]:
-    return next((list(m) for m in (row or {}).get("materials", []) if len(m) == k), [])
-
-
-def _truth_of(row: dict[str, Any] | None, maps: np.ndarray) -> str:
-    """Which of Samson's two truths this is."""
-    if row is None or row["pixels"] != "Samson" or len(maps) != 3:
-        return ""
-    means = np.sort(maps.mean((1, 2)))
-    off = {name: float(np.abs(means - np.array(known)).max()) for name, known in SAMSON.items()}
-    best = min(off, key=lambda name: off[name])
-    return best if off[best] < 0.02 else ""
 
 
 def _rescale(scene: LabelledScene, scale: str, stated: float | None) -> None:

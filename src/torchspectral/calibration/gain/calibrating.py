@@ -13,7 +13,8 @@ import xarray as xr
 from torchspectral.calibration.base import check_lines, pick
 from torchspectral.calibration.gain.files import check_path, record_path, write_gains
 from torchspectral.calibration.gain.settings import METHODS
-from torchspectral.calibration.gain.tools import TOOLS, Task, unknown
+from torchspectral.calibration.gain.task import Task
+from torchspectral.calibration.gain.tools import TOOLS, unknown
 from torchspectral.calibration.references import ceiling_of, frame_of
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, GridMismatch, OutputExists
 from torchspectral.log import Progress, no_progress

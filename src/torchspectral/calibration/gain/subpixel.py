@@ -13,7 +13,7 @@ from torchspectral.errors import BadInput, GridMismatch, TooLarge
 from torchspectral.io.statistics import values_of
 
 if TYPE_CHECKING:
-    from torchspectral.calibration.gain.tools import Task
+    from torchspectral.calibration.gain.task import Task
 
 MOST = 20_000_000
 """Most pixels of all lines together: the sparse operator takes some 100 bytes for each."""
@@ -30,8 +30,8 @@ def solve_bilinear(task: Task, lines: Sequence[Line], cell: float | None) -> Gai
     """
     from scipy.sparse import csr_array
 
+    from torchspectral.calibration.gain.by_overlap import guard
     from torchspectral.calibration.gain.interpolating import detectors_linked, solve_rows
-    from torchspectral.calibration.gain.tools import guard
 
     if task.settings.offset != "none" or task.settings.ridge or task.settings.snr is not None:
         raise BadInput("registration=bilinear solves for gains alone: expected offset=none, ridge=0 and no snr")

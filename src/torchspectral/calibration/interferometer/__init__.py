@@ -40,7 +40,7 @@ _PUBLIC = {
     "default_wavelengths": "forward",
     "reconstruct": "reconstruction",
     "invert": "inversion",
-    "inversion_settings": "inversion",
+    "inversion_settings": "settings",
     "choose_strength": "strength",
 }
 

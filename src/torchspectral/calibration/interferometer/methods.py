@@ -10,16 +10,16 @@ import torch
 
 from torchspectral.calibration.interferometer.forward import nearest_ring
 from torchspectral.calibration.interferometer.geometry import off_axis_cosines
-from torchspectral.calibration.interferometer.inversion import (
+from torchspectral.calibration.interferometer.inversion import make_solver
+from torchspectral.calibration.interferometer.settings import (
     IdctSettings,
     LorisVerhoevenSettings,
     PinvSettings,
     RidgeSettings,
-    Solver,
     TsvdSettings,
     TwomeySettings,
-    make_solver,
 )
+from torchspectral.calibration.interferometer.solvers import Solver
 from torchspectral.calibration.interferometer.strength import choose_strength
 from torchspectral.engine.method import Input, Method, Output, SceneInfo, Scope, Size, Source, State, Tile
 from torchspectral.errors import BadInput, BandMismatch

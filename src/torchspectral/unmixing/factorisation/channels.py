@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,12 +142,12 @@ def draw_band_quality(result: Result, *, overwrite: bool = False) -> Path | None
     OutputExists, OutputFailed
     """
     from torchspectral.report.files import write_whole
+    from torchspectral.report.style import figure_png
 
     table = result.paths.get("band_quality")
     if table is None:
         return None
-    drawn = BytesIO()
-    band_quality_figure(result["band_quality"]).savefig(drawn, format="png", bbox_inches="tight")
-    path = write_whole(Path(table).with_suffix(".png"), drawn.getvalue(), overwrite=overwrite)
+    picture = figure_png(band_quality_figure(result["band_quality"]))
+    path = write_whole(Path(table).with_suffix(".png"), picture, overwrite=overwrite)
     result.paths["band_quality.png"] = str(path)
     return path

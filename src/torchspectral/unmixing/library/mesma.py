@@ -20,6 +20,7 @@ from torchspectral.settings import Settings, setting
 from torchspectral.unmixing.geometric.base import ENDMEMBERS
 from torchspectral.unmixing.library import bundles
 from torchspectral.unmixing.library.base import library_state, spectra_for
+from torchspectral.unmixing.library.draws import Draws, membership
 
 CHUNK = 16_384
 
@@ -164,9 +165,9 @@ class Sma(Method):
         s = self.settings
         wavelength = state["wavelength"].cpu().numpy()
         sized = spectra / bundles.sizes(spectra.T, s.normalisation, wavelength)[:, None]
-        of_class = _membership(state, len(spectra), s.shade, pixels.device)
+        of_class = membership(state, len(spectra), s.shade, pixels.device)
         exact = pixels.to(torch.float64)
-        draws = _Draws(self.best)
+        draws = Draws(self.best)
         for draw in range(s.n_mc):
             y = exact
             width = doubt.to(torch.float64) if doubt is not None else s.sigma
@@ -350,53 +351,3 @@ def solve_model(gram: torch.Tensor, right: torch.Tensor, optimizer: str, shade: 
         right = torch.nn.functional.pad(right, (0, 0, 0, 1))
     found = simplex_gram(gram, right)
     return found[:-1] if shade else found
-
-
-class _Draws:
-    """Mean and deviation of the draws' outputs, or the draw of least residual."""
-
-    def __init__(self, best: bool) -> None:
-        self.best, self.count = best, 0
-        self.kept: list[torch.Tensor] = []
-        self.mean = self.square = torch.empty(0)
-
-    def add(self, *values: torch.Tensor) -> None:
-        """Layers (classes, n), brightness (n,), residual (n,), fractions (spectra, n) of one draw."""
-        layers, brightness, error, fractions = values
-        told = torch.cat([layers, brightness[None]])
-        if not self.count:
-            self.mean, self.square = told.clone(), torch.zeros_like(told)
-            self.kept = [layers.clone(), brightness.clone(), error.clone(), fractions.clone()]
-        else:
-            gap = told - self.mean
-            self.mean = self.mean + gap / (self.count + 1)
-            self.square = self.square + gap * (told - self.mean)
-            if self.best:
-                better = error < self.kept[2]
-                self.kept = [torch.where(better, new, old) for new, old in zip(values, self.kept, strict=True)]
-            else:
-                self.kept = [old + new for new, old in zip(values, self.kept, strict=True)]
-        self.count += 1
-
-    def result(self) -> dict[str, torch.Tensor]:
-        """The outputs."""
-        share = 1 if self.best else self.count
-        layers, brightness, error, fractions = (value / share for value in self.kept)
-        out = {
-            "abundances": layers,
-            "brightness": brightness[None],
-            "rmse": error[None],
-            "fractions": fractions,
-        }
-        if self.count > 1:
-            out["uncertainty"] = (self.square / (self.count - 1)).sqrt()
-        return out
-
-
-def _membership(state: State, count: int, shade: bool, device: torch.device) -> torch.Tensor:
-    """(classes, spectra): 1 where a spectrum is of a class; shade has a row of zeros."""
-    names = list(state["class_names"])
-    out = torch.zeros((len(names), count), dtype=torch.float64, device=device)
-    for index, name in enumerate(state["classes"]):
-        out[names.index(name), index] = 1.0
-    return out
