@@ -48,8 +48,8 @@ def areas(classes: xr.DataArray) -> Any:
             "class": n,
             "name": names[n] if n < len(names) else f"class {n}",
             "pixels": int(count[n]),
-            "share": count[n] / total,
-            "hectares": float(ground[n]),
+            "share": round(float(count[n] / total), 6),
+            "hectares": round(float(ground[n]), 6),
         }
         for n in numbers
         if count[n] or n
