@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from torchspectral.backbones.base import Backbone
+from torchspectral.backbones.checkpointing import stage_index
 from torchspectral.backbones.starting import backbone_names, encoder, find_start
 from torchspectral.errors import BadSettings
 from torchspectral.registry import load_target
@@ -32,7 +33,8 @@ class FeatureMaps(nn.Module):
     wavelengths : sequence of float, optional
         Band centres [nm]; only where the backbone computes with them.
     layers : sequence of int, optional
-        Blocks or stages whose maps are returned; by default the last block, or all stages.
+        Blocks or stages whose maps are returned, in this order (one can be asked for twice); by default the last block,
+        or all stages.
 
     Attributes
     ----------
@@ -51,12 +53,22 @@ class FeatureMaps(nn.Module):
         self.register_buffer("wavelengths", waves, persistent=False)
         dims = list(backbone.map_dims)
         if self.layers is not None:  # transformers have maps of one width, whatever the block
+            count = len(dims) if len(dims) > 1 else len(_blocks(backbone))
+            self.layers = [stage_index(n, count) for n in self.layers]
             dims = [dims[n] if len(dims) > 1 else dims[0] for n in self.layers]
         self.out_channels = dims
 
     def forward(self, x: torch.Tensor, **unused: Any) -> list[torch.Tensor]:
         """Maps (n, channels, rows, cols), finest first, of standardised images (n, bands, y, x)."""
-        return self.backbone.feature_maps(x, self.wavelengths, self.layers)
+        if self.layers is None:
+            return self.backbone.feature_maps(x, self.wavelengths)
+        wanted = sorted(set(self.layers))
+        maps = dict(zip(wanted, self.backbone.feature_maps(x, self.wavelengths, wanted), strict=True))
+        return [maps[n] for n in self.layers]
+
+
+def _blocks(backbone: Any) -> Any:
+    return next(part.blocks for part in backbone.modules() if hasattr(part, "blocks"))
 
 
 def build(

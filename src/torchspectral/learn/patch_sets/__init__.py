@@ -15,6 +15,7 @@ _PUBLIC = {
     "LAYOUTS": "scanning",
     "PatchSet": "patch_set",
     "PatchSetStore": "store",
+    "TorchGeoSamples": "torchgeo",
     "labels_of": "store",
     "open_patch_set": "opening",
     "pack": "packing",
