@@ -89,12 +89,54 @@ def plain(node: ast.expr | None) -> Any:
         return None
 
 
+def constants(tree: ast.Module) -> dict[str, list[Any]]:
+    """The values of literals at the top of a program."""
+    found: dict[str, list[Any]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and plain(node.value) is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {t.id: [plain(node.value)] for t in targets if isinstance(t, ast.Name)}
+    return found
+
+
+def within(scope: ast.stmt, known: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Values that names have in a function: constants, and what is looped over of them."""
+    nodes = list(ast.walk(scope))
+    stored = [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    found = dict(known)
+    for node in nodes:
+        if isinstance(node, ast.For | ast.comprehension):
+            items = isinstance(node.iter, ast.Call) and isinstance(node.iter.func, ast.Attribute)
+            items = items and node.iter.func.attr == "items"  # type: ignore[attr-defined]
+            for whole in possible(node.iter.func.value if items else node.iter, found):  # type: ignore[attr-defined]
+                if isinstance(whole, dict | list | tuple):
+                    bind(node.target, list(whole.items() if items else whole), found)  # type: ignore[union-attr]
+    # Names that stand for several things tell nothing.
+    twice = {name for name in stored if stored.count(name) > 1 or (name in known and stored.count(name))}
+    return {name: values for name, values in found.items() if name not in twice}
+
+
+def bind(target: ast.expr, values: list[Any], found: dict[str, list[Any]]) -> None:
+    if isinstance(target, ast.Name):
+        found[target.id] = values
+    elif isinstance(target, ast.Tuple):
+        for n, part in enumerate(target.elts):
+            bind(part, [v[n] for v in values if isinstance(v, list | tuple) and len(v) == len(target.elts)], found)
+
+
+def possible(node: ast.expr | None, known: dict[str, list[Any]]) -> list[Any]:
+    """Values that an expression may have, as far as constants tell."""
+    if isinstance(node, ast.Name):
+        return known.get(node.id, [])
+    return [plain(node)]
+
+
 def keys_of(node: ast.expr | None) -> list[str]:
     """Keys of a mapping that are written out."""
     return [str(plain(k)) for k in node.keys if plain(k) is not None] if isinstance(node, ast.Dict) else []
 
 
-def check_call(call: ast.Call, function: Any) -> None:
+def check_call(call: ast.Call, function: Any, known: dict[str, list[Any]]) -> None:
     signature = parameters(function)
     if signature is None:
         return
@@ -121,12 +163,16 @@ def check_call(call: ast.Call, function: Any) -> None:
                 settings_of("train", {"task": task, "method": method}), keys_of(given.get("settings")), method
             )
     elif room:
-        method = plain(given.get("method"))
-        if isinstance(method, str):
+        methods = [m for m in possible(given.get("method"), known) if isinstance(m, str)]
+        for method in methods:
             registry.card(room, method)
-        if keys_of(given.get("settings")):
-            known = settings_of(verb_of(room), {"method": method})
-            check_settings(known, keys_of(given["settings"]), f"{name} {method or ''}")
+        keys = [keys_of(given.get("settings"))]
+        keys += [list(v) for v in possible(given.get("settings"), known) if isinstance(v, dict)]
+        # Of several methods and settings nobody knows which belong together: one that has them all is enough.
+        for wanted in keys:
+            have = [settings_of(verb_of(room), {"method": method}) for method in methods or [None]]
+            best = min(have, key=lambda settings: len(set(wanted) - settings))
+            check_settings(best, wanted, f"{name} {' '.join(methods)}")
 
 
 _TRAIN = ("task", "method")
@@ -154,15 +200,15 @@ def check_settings(known: set[str], keys: list[str], what: str) -> None:
 def check_program(code: str) -> int:
     """Check every call that can be followed; returns how many there were."""
     tree = ast.parse("\n".join(line for line in code.splitlines() if not line.startswith(("%", "!"))))
-    names, count = imported(tree), 0
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            meant(node, names)
-        if isinstance(node, ast.Call):
-            function = meant(node.func, names)
-            if callable(function):
+    names, known, count = imported(tree), constants(tree), 0
+    for scope in tree.body:
+        local = within(scope, known)
+        for node in ast.walk(scope):
+            if isinstance(node, ast.Attribute):
+                meant(node, names)
+            if isinstance(node, ast.Call) and callable(function := meant(node.func, names)):
                 try:
-                    check_call(node, function)
+                    check_call(node, function, local)
                 except (AssertionError, TorchspectralError) as error:
                     raise AssertionError(f"line {node.lineno}, {ast.unparse(node)[:120]}: {error}") from None
                 count += 1
@@ -197,6 +243,8 @@ def test_every_section_of_the_demo_says_what_it_is() -> None:
         ("ts.restore(a, methods='mnf')", "takes no methods"),
         ("ts.restore(a, method='mnff')", "mnff"),
         ("ts.restore(a, method='mnf', settings={'colour': 1})", "no setting colour"),
+        ("M = {'mnf': 1, 'mnff': 2}\nfor m, n in M.items():\n    ts.restore(a, method=m)", "mnff"),
+        ("S = {'colour': 1}\nts.restore(a, method='mnf', settings=S)", "no setting colour"),
         ("ts.unmix(a, 3, 4)", "too many positional"),
         ("ts.train('sharpen', 'hyperpnn', a, out=b, settings={'colour': 1})", "no setting colour"),
         ("from torchspectral.synth import MixtureSettings\nMixtureSettings.make({'colour': 1})", "no setting colour"),

@@ -14,6 +14,7 @@ import xarray as xr
 
 from torchspectral.bench.store import Measured
 from torchspectral.report.files import write_whole
+from torchspectral.report.style import figure_png
 from torchspectral.report.tables import Table, mean_std
 from torchspectral.result import Report
 
@@ -79,8 +80,7 @@ def write_figures(folder: Path, figures: Iterable[tuple[str, Any]]) -> dict[str,
     paths = {}
     for caption, figure in figures:
         file = folder / f"{caption.split(':')[0].lower().replace(' ', '-')}.png"
-        figure.savefig(file, dpi=150)
-        paths[file.name] = str(file)
+        paths[file.name] = str(write_whole(file, figure_png(figure, 150)))
     return paths
 
 

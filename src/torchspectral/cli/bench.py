@@ -228,21 +228,22 @@ def unmix(
 def _compare(
     bench: Callable[..., Result],
     *scenes: Any,
-    method: str,
+    method: str | None = None,
     as_json: bool,
     own: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> None:
-    """Run a bench with the methods of a comma-separated list, or all, and its own settings; print where the tables are."""
+    """Run a bench, with the methods of a comma-separated list or all, and its own settings; print where the tables are."""
     from torchspectral.cli.show import print_result, progress_bar
     from torchspectral.errors import BadSettings
 
-    methods = None if method == "all" else [m.strip() for m in method.split(",")]
+    if method is not None:
+        options["methods"] = None if method == "all" else [m.strip() for m in method.split(",")]
     chosen = dict(own or {})
-    if taken := chosen.keys() & {"methods", "progress", *options}:
+    if taken := chosen.keys() & {"progress", *options}:
         raise BadSettings(f"got --set {min(taken)}=..., expected a setting of the bench: it is an option, see --help")
     with progress_bar("bench") as progress:
-        result = bench(*scenes, methods=methods, progress=progress, **options, **chosen)
+        result = bench(*scenes, progress=progress, **options, **chosen)
     print_result(result, as_json)
 
 
@@ -272,9 +273,7 @@ def backbones(
     seeds: Annotated[int | None, typer.Option("--seeds", help="Short for --set seeds=N.", min=1)] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what an earlier bench in the folder measured.")
-    ] = False,
+    resume: Resume = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -283,7 +282,6 @@ def backbones(
     Example: torchspectral bench backbones --suite spectralearth --data SETS/ --backbone spec-vit-s=random -o bench/
     """
     from torchspectral.bench.backbones import bench_backbones
-    from torchspectral.cli.show import print_result, progress_bar
     from torchspectral.errors import BadSettings
 
     own, special = split_settings(settings or [])
@@ -292,21 +290,20 @@ def backbones(
     if unknown := sorted(set(special) - {"train"}):
         raise BadSettings(f"got settings of {', '.join(unknown)}, expected train.FIELD=VALUE for the tuning")
     chosen = {"backbones": backbone} if backbone else {}
-    with progress_bar("bench") as progress:
-        result = bench_backbones(
-            data,
-            suite=suite,
-            sets=() if sets == "all" else [s.strip() for s in sets.split(",")],
-            out=output,
-            seed=seed,
-            overwrite=overwrite,
-            resume=resume,
-            training=special.get("train"),
-            progress=progress,
-            **chosen,  # type: ignore[arg-type]
-            **own,
-        )
-    print_result(result, as_json)
+    _compare(
+        bench_backbones,
+        data,
+        suite=suite,
+        sets=() if sets == "all" else [s.strip() for s in sets.split(",")],
+        resume=resume,
+        training=special.get("train"),
+        own=own,
+        out=output,
+        seed=seed,
+        overwrite=overwrite,
+        as_json=as_json,
+        **chosen,
+    )
 
 
 def split_settings(pairs: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

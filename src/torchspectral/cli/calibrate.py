@@ -312,9 +312,8 @@ def _corrected(folder: Path | None, paths: list[Path], dtype: str | None, overwr
     """Files of corrected scenes; what would stop them is said before the gains are sought."""
     from torchspectral.cli.batch import outputs_for
     from torchspectral.cli.options import OutPath
-    from torchspectral.cli.verb import refuse_input_as_output
+    from torchspectral.cli.verb import refuse_existing, refuse_input_as_output
     from torchspectral.engine import RunOptions
-    from torchspectral.errors import OutputExists
 
     RunOptions.make({"dtype": dtype})
     if folder is None:
@@ -326,6 +325,5 @@ def _corrected(folder: Path | None, paths: list[Path], dtype: str | None, overwr
     targets = outputs_for(paths, out, ".hdr", into_folder=True)
     for target in targets:
         refuse_input_as_output(target, paths)
-        if target.exists() and not overwrite:
-            raise OutputExists(f"{target} exists: --overwrite replaces it, or choose another folder")
+        refuse_existing(target, replace=overwrite)
     return targets

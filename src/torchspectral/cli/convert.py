@@ -209,7 +209,7 @@ def _on_map(source: Path, bbox: Any, keep_geometry: bool, moves: dict[str, Any],
 
 def _plan(cube: Any, source: Path, target: Path, options: dict[str, Any], replace: bool) -> dict[str, Any]:
     """What would be written, with everything checked that costs no pixels."""
-    from torchspectral.errors import OutputExists
+    from torchspectral.cli.verb import refuse_existing
     from torchspectral.io.masks import clear_mask
     from torchspectral.io.opening import band_indices
     from torchspectral.spectra import resample
@@ -221,7 +221,6 @@ def _plan(cube: Any, source: Path, target: Path, options: dict[str, Any], replac
         cube = cube.isel(band=band_indices(cube, chosen))
     if options["resample"]:
         cube = resample(cube, options["resample"])
-    if target.exists() and not replace:
-        raise OutputExists(f"{target} exists: --overwrite replaces it, or choose another name")
+    refuse_existing(target, replace=replace)
     given = {name: value for name, value in options.items() if value is not None}
     return {"input": str(source), "output": str(target), "shape": list(cube.shape), "options": given}

@@ -53,8 +53,8 @@ def coregister(
     Example: torchspectral coregister scene.tif reference.tif -o shifted.tif
     """
     from torchspectral.cli.batch import expand, outputs_for, run_batch
-    from torchspectral.cli.verb import refuse_input_as_output
-    from torchspectral.errors import BadSettings, OutputExists
+    from torchspectral.cli.verb import refuse_existing, refuse_input_as_output
+    from torchspectral.errors import BadSettings
     from torchspectral.geo import coregister as run
     from torchspectral.io import open_product, save
 
@@ -70,8 +70,7 @@ def coregister(
     told = {"open": opening, "open_reference": reference_opening}
 
     def work(source: Path, target: OutPath) -> Any:
-        if target.exists() and not overwrite:
-            raise OutputExists(f"{target} exists: --overwrite replaces it, or choose another name")
+        refuse_existing(target, replace=overwrite)
         cube = open_product(source, **parse_opening(opening))
         fixed = open_product(reference, **parse_opening(reference_opening))
         check_numbers(cube, chosen[0], "--bands")

@@ -86,20 +86,15 @@ def sharpen(
 
 def _remember_guides(output: Path, guides: Sequence[Path]) -> None:
     """Write all guides into the run file as one list, from which `--config` takes them."""
-    import yaml
-
-    from torchspectral.io.writers.run_yaml import run_path
+    from torchspectral.cli.verb import change_run_files
 
     targets = [output / name for name in ("cube.tif", "confidence.tif")] if output.is_dir() else [output]
-    for path in {run_path(target) for target in targets}:
-        if not path.is_file():
-            continue
-        known = yaml.safe_load(path.read_text(encoding="utf-8"))
+
+    def gather(known: dict[str, Any]) -> None:
         kept = {k: v for k, v in known.get("inputs", {}).items() if not k.startswith("guide-")}
         known["inputs"] = kept | {"guide": [str(g.resolve()) for g in guides]}
-        part = path.with_name(f".{path.name}.partial")
-        part.write_text(yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
-        part.replace(path)
+
+    change_run_files(targets, gather)
 
 
 def open_pan(scene: Path, pan: Path | None, engine: Engine) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,26 +81,46 @@ def remember(result: Any, inputs: Mapping[str, Path], engine: Engine, weights: s
 
 def remember_inputs(result: Any, inputs: Mapping[str, Path | list[Path]], options: Mapping[str, Any]) -> None:
     """Write the files that were opened, and options, into the report and the ``OUT.run.yaml`` files."""
-    import yaml
-
-    from torchspectral.io.writers.run_yaml import run_path
-
     files = {
         role: [str(p.resolve()) for p in path] if isinstance(path, list) else str(path.resolve())
         for role, path in inputs.items()
     }
     result.report.inputs = {**result.report.inputs, **files}
     result.report.options = {**result.report.options, **options}
-    for path in {run_path(p) for p in result.paths.values()}:
-        if not path.is_file():
-            continue
-        known = yaml.safe_load(path.read_text(encoding="utf-8"))
+
+    def add(known: dict[str, Any]) -> None:
         known["inputs"] = {**known.get("inputs", {}), **files}
         if options:
             known["options"] = {**(known.get("options") or {}), **options}
-        part = path.with_name(f".{path.name}.partial")
-        part.write_text(yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
-        part.replace(path)
+
+    change_run_files(result.paths.values(), add)
+
+
+def change_run_files(outputs: Iterable[str | Path], change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what the ``OUT.run.yaml`` files beside outputs say, whole or not at all."""
+    import yaml
+
+    from torchspectral.io.writers.run_yaml import run_path
+    from torchspectral.report.files import write_whole
+
+    for path in {run_path(p) for p in outputs}:
+        if path.is_file():
+            known = yaml.safe_load(path.read_text(encoding="utf-8"))
+            change(known)
+            write_whole(path, yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=110).encode())
+
+
+def refuse_existing(target: Path, *, replace: bool) -> None:
+    """Refuse an output that is there, before anything is read.
+
+    Raises
+    ------
+    OutputExists
+    """
+    from torchspectral.errors import OutputExists
+
+    if target.exists() and not replace:
+        raise OutputExists(f"{target} exists: --overwrite replaces it, or choose another name")
 
 
 def _mask_word(engine: Engine) -> str | None:
@@ -131,14 +151,13 @@ def prepare(source: Path, engine: Engine) -> Any:
 
 def _plan(card: Any, source: Path, target: OutPath, engine: Engine, inputs: Mapping[str, Path]) -> dict[str, Any]:
     """What a run would do, with everything checked that costs no pixels."""
-    from torchspectral.errors import OutputExists, ProductNotFound
+    from torchspectral.errors import ProductNotFound
 
     cube = prepare(source, engine)
     for role, path in inputs.items():
         if not path.exists():
             raise ProductNotFound(f"{path} (the {role}) does not exist: check the path")
-    if target.is_file() and not (engine.overwrite or engine.resume):
-        raise OutputExists(f"{target} exists: --overwrite replaces it, or choose another name")
+    refuse_existing(target, replace=target.is_dir() or engine.overwrite or engine.resume)
     return {
         "method": f"{card.room}/{card.name}",
         "input": str(source),
