@@ -289,7 +289,7 @@ def backbones(
         own["seeds"] = seeds
     if unknown := sorted(set(special) - {"train"}):
         raise BadSettings(f"got settings of {', '.join(unknown)}, expected train.FIELD=VALUE for the tuning")
-    chosen = {"backbones": backbone} if backbone else {}
+    chosen: dict[str, Any] = {"backbones": backbone} if backbone else {}
     _compare(
         bench_backbones,
         data,
