@@ -74,6 +74,31 @@ def test_every_family_takes_a_step(method: str) -> None:
     assert set(figures) == {"loss", "psnr", "psnr_input", "sam"}
 
 
+def test_first_weights_are_those_of_the_papers_code() -> None:
+    """By outputs for MAN, whose channel attention then begins at work; by inputs and outputs for HSDT; or as asked."""
+
+    def first(method: str, **settings: str) -> torch.nn.Module:
+        made = recipe(method, settings)
+        made.prepare([ts.make_cube(np.random.default_rng(0).random((31, 8, 8), np.float32))])
+        torch.manual_seed(0)
+        return made.build()
+
+    def spread(network: torch.nn.Module, key: str) -> float:
+        weight = network.state_dict()[key]
+        return float(weight.std()) * (weight.shape[0] * weight[0, 0].numel()) ** 0.5
+
+    man, hsdt = first("man-s"), first("hsdt-s")
+    assert spread(man, "encoder.layers.1.conv.weight") == pytest.approx(2**0.5, rel=0.05)
+    assert man.get_parameter("encoder.layers.0.intra_sa.w_3.weight").abs().max() > 0.1
+    assert not any(v.any() for k, v in man.state_dict().items() if k.endswith("bias"))
+    assert not first("man-s", init="none").get_parameter("encoder.layers.0.intra_sa.w_3.weight").any()
+    assert spread(hsdt, "encoder.layers.1.conv.weight") == pytest.approx((4 / 3) ** 0.5, rel=0.05)
+    assert spread(first("hsdt-s", init="kaiming"), "encoder.layers.1.conv.weight") == pytest.approx(2**0.5, rel=0.05)
+    assert 5e-4 < float(hsdt.get_parameter("head.attn.ffn.w_1.weight").std()) < 2e-3
+    old = first("man-v1-s")
+    assert old.get_parameter("tail.0.bias").abs() > 0, "a transposed convolution keeps its own"
+
+
 def test_mp_hsir_by_its_plain_name_fits_the_bands() -> None:
     made = recipe("mp-hsir", {"patch": 32})
     made.prepare([cube()])
@@ -167,7 +192,7 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 
 def test_a_short_training_removes_noise_and_is_a_set_of_weights(tmp_path: Path) -> None:
     settings = {**SMALL, "noise": "gaussian:70", "steps": 30, "validate_every": 30, "decay": "constant",
-                "learning_rate": 3e-3, "batch": 2, "stages": False}  # fmt: skip
+                "learning_rate": 3e-3, "batch": 2, "stages": False, "init": "none"}  # fmt: skip
     result = ts.train("restore", "man-s", [cube(6, 40)], out=tmp_path / "run", settings=settings, device="cpu")
     figures = result["curves"].iloc[-1]
     assert figures["held_out_psnr"] > figures["held_out_psnr_input"] + 1

@@ -154,12 +154,17 @@ class RestorationRecipe(Recipe):
 
     def build(self) -> torch.nn.Module:
         """The network with fresh weights, or those of `start`."""
-        network = super().build()
-        if self.settings.start:
-            from torchspectral.weights import load
+        if not self.settings.start:
+            return self.fresh()
+        from torchspectral.weights import load
 
-            load(self.settings.start, model=network)
+        network = super().build()
+        load(self.settings.start, model=network)
         return network
+
+    def fresh(self) -> torch.nn.Module:
+        """The network with fresh weights."""
+        return super().build()
 
     def pairs(self, scene: Scene) -> dict[str, np.ndarray]:
         """Clean values in the working scale."""

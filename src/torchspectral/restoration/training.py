@@ -10,15 +10,17 @@ universal hyperspectral image restoration", arXiv 2503.09131 (2025).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
 from torchspectral.errors import BadSettings, UnknownName, closest
 from torchspectral.learn.recipe import Recipe, TrainingSettings
-from torchspectral.restoration.degrading_recipe import Rates, RestorationRecipe
+from torchspectral.restoration.degrading_recipe import Rates, RestorationRecipe, RestorationTraining
 from torchspectral.restoration.mp_hsir.tasks import NATURAL
 from torchspectral.restoration.mp_hsir.training import MPHSIRRecipe
+from torchspectral.restoration.volumes import initialise
+from torchspectral.settings import setting
 
 MAN_GAUSSIAN: Rates = (
     (0, 1e-3), (1, 5e-4), (20, 1e-4), (30, 5e-4), (45, 1e-4), (55, 5e-5), (60, 1e-5), (65, 5e-6), (75, 1e-6), (80, 1e-6),
@@ -26,7 +28,31 @@ MAN_GAUSSIAN: Rates = (
 MAN_COMPLEX: Rates = ((0, 5e-4), (5, 5e-5), (10, 1e-5), (15, 5e-6), (20, 1e-6), (30, 1e-6))
 
 
-class HSDTRecipe(RestorationRecipe):
+class VolumeTraining(RestorationTraining):
+    """Settings of the training of HSDT and MAN."""
+
+    init: Literal["paper", "xavier", "kaiming", "none"] = setting(
+        "paper",
+        "first weights of convolutions: paper, xavier for HSDT and kaiming (by outputs) for MAN; or one of them for either. "
+        "Biases are then zero and linear layers next to nothing; none: as the network is built",
+    )
+
+
+class VolumeRecipe(RestorationRecipe):
+    """A network on volumes with the first weights of the authors' training code."""
+
+    Settings: ClassVar[type[TrainingSettings]] = VolumeTraining
+    init: ClassVar[Literal["xavier", "kaiming"]] = "xavier"
+
+    def fresh(self) -> torch.nn.Module:
+        """The network with fresh weights."""
+        network, kind = super().fresh(), self.settings.init
+        if kind != "none":
+            initialise(network, self.init if kind == "paper" else kind)
+        return network
+
+
+class HSDTRecipe(VolumeRecipe):
     """HSDT: mean squared error; guided attention or self-similarity is drawn by the network at each step."""
 
     fixed_bands: ClassVar[bool] = True
@@ -51,9 +77,10 @@ class HSDTPnPRecipe(HSDTRecipe):
         return out
 
 
-class MANRecipe(RestorationRecipe):
+class MANRecipe(VolumeRecipe):
     """MAN, both versions: mean squared error, any number of bands."""
 
+    init: ClassVar[Literal["xavier", "kaiming"]] = "kaiming"
     gaussian: ClassVar[Rates] = MAN_GAUSSIAN
     complex: ClassVar[Rates] = MAN_COMPLEX
 

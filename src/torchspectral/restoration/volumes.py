@@ -1,4 +1,4 @@
-"""What the networks on volumes (n, channel, band, y, x) share: places of tiles, pooling, up-sampling, flat convolutions.
+"""What the networks on volumes (n, channel, band, y, x) share: places of tiles, pooling, up-sampling, flat convolutions, first weights.
 
 Volumes lie in memory with the channels last, so that layers which look along one or two axes are 2-D convolutions on
 views and pixel-wise layers are matrix products on rows, without copies.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 CHUNK = 1 << 13
@@ -186,3 +188,28 @@ def pad_to(x: torch.Tensor, multiple: int, bottom: bool = True, right: bool = Tr
         return x
     small = down >= x.shape[-2] or across >= x.shape[-1]
     return functional.pad(x, (0, across, 0, down), mode="replicate" if small else "reflect")
+
+
+def initialise(network: nn.Module, kind: Literal["xavier", "kaiming"]) -> None:
+    """Give a network the first weights of the authors' training code, linear layers next to nothing and no offsets.
+
+    Transposed convolutions keep what they have, as there.
+
+    Parameters
+    ----------
+    network : Module
+    kind : {"xavier", "kaiming"}
+        Of 2-D and 3-D convolutions: normal, by inputs and outputs, or by outputs alone.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            if kind == "xavier":
+                nn.init.xavier_normal_(module.weight)
+            else:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=1e-3)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

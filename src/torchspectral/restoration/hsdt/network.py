@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from torchspectral.errors import BadSettings, BandMismatch
 from torchspectral.restoration.hsdt.layers import Attention, Convolution, FeedForward, Layer
-from torchspectral.restoration.volumes import Ground, channels_last
+from torchspectral.restoration.volumes import Ground, channels_last, initialise
 
 
 class _Stack(nn.Module):
@@ -90,17 +90,7 @@ class HSDTNetwork(nn.Module):
             width //= 2 if k in sampled else 1
         self.encoder, self.decoder = _Stack(down), _Stack(up)
         self.tail = nn.Conv3d(channels, 1, 3, padding=1)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """The authors' first weights: xavier for convolutions, nearly nothing for linear layers."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.xavier_normal_(module.weight)
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=1e-3)
-            if isinstance(module, nn.Conv3d | nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
+        initialise(self, "xavier")
 
     def forward(self, x: torch.Tensor, attention: Attention = "guided", ground: Ground | None = None) -> torch.Tensor:
         """Denoise.

@@ -158,10 +158,10 @@ class MPHSIRRecipe(RestorationRecipe):
         mode = "paper" if self.settings.text_mode == "auto" else self.settings.text_mode
         return arguments | {"text_mode": mode, "stored_text": True}
 
-    def build(self) -> torch.nn.Module:
+    def fresh(self) -> torch.nn.Module:
         """The network; its learned prompts begin from the text features where there are some."""
-        network = super().build()
-        if self.text is not None and not self.settings.start:
+        network = super().fresh()
+        if self.text is not None:
             network.start_from(self.text)  # type: ignore[operator]
         return network
 
