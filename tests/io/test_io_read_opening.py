@@ -295,3 +295,26 @@ def test_every_card_loads_and_agrees() -> None:
         reader = opening.get_reader(row["name"])
         assert reader.name == row["name"] and reader.evidence == row["evidence"], row["name"]
         assert row["evidence"] in ("seen-real", "miniature-only")
+
+
+@pytest.mark.parametrize("sensor", ["hyperion", "enmap", "desis"])
+def test_a_folder_of_scenes_is_no_product(tmp_path: Path, sensor: str) -> None:
+    import desis_miniature
+    import enmap_miniature
+    import hyperion_miniature
+
+    write = {
+        "hyperion": lambda folder: hyperion_miniature.write_scene(folder, bands=[8, 9]),
+        "enmap": enmap_miniature.write_product,
+        "desis": desis_miniature.write_product,
+    }[sensor]
+    archive = tmp_path / "archive"
+    write(archive / "one")
+    (archive / "readme.txt").write_text("unpacked here")
+    (archive / ".hidden").write_bytes(b"1")
+    assert opening.find_reader(archive)[0].name == sensor  # a folder around one unpacked product is that product
+    np.save(archive / "scene.npy", np.ones((3, 4, 5), "f4"))
+    assert not is_product(archive)  # else the other scene would be lost
+    (archive / "scene.npy").unlink()
+    write(archive / "two")  # the same product processed twice: parts of one must not go into the other
+    assert not is_product(archive) and is_product(archive / "one") and is_product(archive / "two")

@@ -18,6 +18,8 @@ _DRIVERS = {
     "bsq": ("ENVI",), "bil": ("ENVI",), "bip": ("ENVI",), "jp2": ("JP2OpenJPEG",), "jpeg2000": ("JP2OpenJPEG",),
 }  # fmt: skip
 
+_DOCUMENTS = frozenset({".txt", ".md", ".pdf", ".htm", ".html", ".xml", ".png", ".jpg", ".jpeg", ".yaml"})
+
 
 def drivers_of(name: str) -> tuple[str, ...]:
     """GDAL drivers that may open an image of that name."""
@@ -124,6 +126,26 @@ class Members:
     def source(self, name: str) -> str:
         """Path of a file for messages and ``attrs["source"]``."""
         return str(self.root / name)
+
+
+def unpacked_in(folder: Path) -> Path | None:
+    """The one folder in `folder` that a product may have been unpacked into.
+
+    None where there are several folders, or files other than documents: those may be scenes of their own, and taking the
+    folder for one product would lose them.
+
+    Raises
+    ------
+    BrokenProduct
+        The folder cannot be listed.
+    """
+    try:
+        inside = [p for p in folder.iterdir() if not p.name.startswith((".", "__"))]
+        folders = [p for p in inside if p.is_dir()]
+        others = [p for p in inside if not p.is_dir() and p.suffix.lower() not in _DOCUMENTS]
+    except OSError as error:
+        raise BrokenProduct(f"the folder {folder.name} cannot be listed: {error.strerror}") from None
+    return folders[0] if len(folders) == 1 and not others else None
 
 
 def members_of(path: Path, depth: int = 1) -> Members:

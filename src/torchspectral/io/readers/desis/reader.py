@@ -13,7 +13,7 @@ from torchspectral.errors import BrokenProduct, MissingMetadata, UnknownName, cl
 from torchspectral.io.readers.base import Reader, as_cube, as_layer
 from torchspectral.io.readers.desis.metadata import RADIANCE, DesisBands, from_header, from_xml, merged
 from torchspectral.io.readers.facts import read_options
-from torchspectral.io.readers.members import Members, members_of
+from torchspectral.io.readers.members import Members, members_of, unpacked_in
 from torchspectral.io.readers.stacks import FlagArray, StackArray, ground_of, raster_layer
 
 PART = (
@@ -147,7 +147,9 @@ class _Files:
 
     def __init__(self, path: Path) -> None:
         inside = path.is_dir() or path.suffix.lower() == ".zip"
-        self.members: Members = members_of(path if inside else path.parent, depth=2 if inside else 1)
+        self.members: Members = members_of(path if inside else path.parent)
+        if path.is_dir() and not self.members.match(PART) and (inner := unpacked_in(path)) is not None:
+            self.members = members_of(inner)
         found: dict[str, dict[str, str]] = {}
         self.level = ""
         for name, match in self.members.match(PART):

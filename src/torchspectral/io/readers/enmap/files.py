@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from torchspectral.errors import BrokenProduct, ProductNotFound
 from torchspectral.io.readers.handles import Handle
-from torchspectral.io.readers.members import member_bytes, open_image, open_member
+from torchspectral.io.readers.members import member_bytes, open_image, open_member, unpacked_in
 from torchspectral.io.safety import existing_path, read_bytes, safe_zip_members
 
 _IMAGE_SUFFIXES = ("tif", "tiff", "geotiff", "gtiff", "bsq", "bil", "bip", "jp2", "jpeg2000")
@@ -130,11 +130,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _listing(folder: Path) -> list[Path]:
-    """Files of a folder, and of the folders in it where it has no EnMAP file itself."""
+    """Files of a folder, or of the one folder in it that a product was unpacked into."""
     here = _files(folder)
     if any(_METADATA.match(p.name) or _RASTER.match(p.name) for p in here):
         return here
-    return [p for inner in sorted(folder.iterdir()) if inner.is_dir() for p in _files(inner)]
+    inner = unpacked_in(folder)
+    return [] if inner is None else _files(inner)
 
 
 def _sort_out(names: Iterable[str]) -> dict[str, EnmapFiles]:

@@ -13,7 +13,7 @@ from torchspectral.io.readers.base import Reader, StoredArray, as_cube, as_layer
 from torchspectral.io.readers.detectors import OVERLAPS, average_overlap, bands_by_overlap
 from torchspectral.io.readers.facts import iso_time
 from torchspectral.io.readers.handles import Handle
-from torchspectral.io.readers.members import Members, members_of
+from torchspectral.io.readers.members import Members, members_of, unpacked_in
 from torchspectral.io.readers.odl import Groups, number_in, parse_odl
 from torchspectral.io.readers.stacks import StackArray, check_alike, ground_of
 
@@ -239,9 +239,9 @@ class _Scene:
 
 def _scene(path: Path) -> Members:
     if path.is_dir():
-        members = members_of(path, depth=2)
-        here = Members(path, tuple(n for n in members.names if "/" not in n))
-        return here if _bands(here) or here.match(L1R) else members
+        here = members_of(path)
+        inner = None if _bands(here) or here.match(L1R) else unpacked_in(path)
+        return here if inner is None else members_of(inner)
     return members_of(path) if path.suffix.lower() == ".zip" else members_of(path.parent)
 
 
