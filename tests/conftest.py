@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,28 @@ def samples() -> Path:
 def parity_dir() -> Path:
     """Folder of the parity cases."""
     return _folder("parity")
+
+
+@pytest.fixture(scope="session")
+def enmap_block(samples: Path) -> Any:
+    """Four EnMAP tiles as one cube of raw numbers, read by GDAL alone; bands without values are left out."""
+    import numpy as np
+    import rasterio
+
+    import torchspectral as ts
+
+    columns = []
+    for x in (128, 160):
+        tiles = []
+        for y in (96, 128):
+            with rasterio.open(samples / f"enmap/images/enmap_potsdam_tile_{x}_{y}.tif") as file:
+                tiles.append(file.read())
+                tags = [file.tags(i) for i in file.indexes]
+        columns.append(np.concatenate(tiles, axis=1))
+    image = np.concatenate(columns, axis=2)
+    good = (image != -32768).all((1, 2))
+    wave, width = (np.array([float(t[name]) for t in tags])[good] for name in ("wavelength", "fwhm"))
+    return ts.make_cube(image[good], wavelength=wave, fwhm=width)
 
 
 @pytest.fixture(autouse=True, scope="session")

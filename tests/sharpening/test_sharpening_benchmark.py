@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import rasterio
 import torch
 
 import torchspectral as ts
@@ -62,18 +60,8 @@ def simulated():
 
 
 @pytest.fixture(scope="module")
-def enmap(samples):
-    columns = []
-    for x in (128, 160):
-        tiles = []
-        for y in (96, 128):
-            with rasterio.open(samples / f"enmap/images/enmap_potsdam_tile_{x}_{y}.tif") as file:
-                tiles.append(file.read())
-                wave = [float(file.tags(i)["wavelength"]) for i in file.indexes]
-        columns.append(np.concatenate(tiles, axis=1))
-    image = np.concatenate(columns, axis=2)
-    good = (image != -32768).all((1, 2))
-    cube = ts.make_cube(image[good], wavelength=np.array(wave)[good])
+def enmap(enmap_block):
+    cube = ts.make_cube(enmap_block.values, wavelength=enmap_block["wavelength"].values)
     pairs = {ratio: ts.simulate_wald(cube, ratio, rounding="round", normalize=False) for ratio in (2, 4)}
     return {ratio: {name: value.load() for name, value in pair.items()} for ratio, pair in pairs.items()}
 

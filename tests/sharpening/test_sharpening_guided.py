@@ -38,19 +38,8 @@ QUICK = {(3, "clean", 4), (3, "fine", 4), (3, "clean", 10), (2, "coarse", 4)}
 
 
 @pytest.fixture(scope="module")
-def enmap(samples):
-    columns = []
-    for x in (128, 160):
-        tiles = []
-        for y in (96, 128):
-            with rasterio.open(samples / f"enmap/images/enmap_potsdam_tile_{x}_{y}.tif") as file:
-                tiles.append(file.read())
-                tags = [file.tags(i) for i in file.indexes]
-        columns.append(np.concatenate(tiles, axis=1))
-    image = np.concatenate(columns, axis=2)
-    good = (image != -32768).all((1, 2))
-    wave, width = (np.array([float(t[name]) for t in tags])[good] for name in ("wavelength", "fwhm"))
-    return place(ts.make_cube(image[good], wavelength=wave, fwhm=width), Affine(30, 0, 362175, 0, -30, 5809965), 32633)
+def enmap(enmap_block):
+    return place(enmap_block, Affine(30, 0, 362175, 0, -30, 5809965), 32633)
 
 
 def block(enmap, ratio: int):
