@@ -1,8 +1,7 @@
-"""Losses and normalisations that look at the whole batch: two processes give the loss and the gradient of one."""
+"""Losses that look at the whole batch: two processes give the loss and the gradient of one; recipes: see pretraining."""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,9 @@ from torchspectral.learn.losses.contrastive import InfoNCE, NTXent
 from torchspectral.learn.losses.dino import DINOLoss
 from torchspectral.learn.losses.intl import INTL, INTLLoss
 from torchspectral.learn.losses.soft_contrastive import SoftContrastive
-from torchspectral.learn.sync_norm import share_statistics
-from torchspectral.learn.train import find_recipe
+
+# Recipes that step as one in two processes show most of it in less time.
+pytestmark = pytest.mark.slow
 
 
 class Contrasts(nn.Module):
@@ -47,35 +47,6 @@ class Whitened(nn.Module):
         return self.model(list(views))
 
 
-class Pretrained(nn.Module):
-    """A recipe's whole network in double precision, its normalisations over all processes."""
-
-    def __init__(self, method: str, **settings: object) -> None:
-        super().__init__()
-        network = {"dim": 8, "depth": 1, "heads": 2}
-        self.recipe = find_recipe("pretrain", method, {"patch": 8, "network": network, **settings})
-        self.recipe.index, self.recipe.mean, self.recipe.std = np.arange(75), np.full(75, 0.5), np.full(75, 0.3)
-        torch.manual_seed(0)
-        self.network = share_statistics(self.recipe.build().double())
-
-    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
-        return self.recipe.loss(self.network, dict(zip(ROLES, parts, strict=True)))
-
-
-ROLES = ("image", "later", "valid", "later_valid", "draws", "noise")
-SMALL_HEAD = {"outputs": 6, "hidden": 8}
-
-
-def places() -> list[torch.Tensor]:
-    """A batch of patches at two dates, some with holes that differ between the processes."""
-    plan = find_recipe("pretrain", "spectralearth-dino", {"patch": 8}).plan()
-    rng = np.random.default_rng(3)
-    images = rng.random((2, 8, 75, 8, 8))
-    valid = (rng.random((2, 8, 1, 8, 8)) > np.linspace(0, 0.4, 8)[:, None, None, None]).astype(float)
-    draws = np.stack([[plan.draw(8, 8, 75, rng) for _ in range(2)] for _ in range(8)]).astype(np.float64)
-    return [torch.from_numpy(a) for a in (*images, *valid, draws, rng.random((8, 5)))]
-
-
 def contrasted() -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(7)
     labels = (torch.rand(8, 3, generator=generator) > 0.6).float()
@@ -89,9 +60,6 @@ def whitened() -> list[torch.Tensor]:
 CASES = {
     "contrasts": (Contrasts, contrasted, 1e-3),
     "intl": (Whitened, whitened, 1e-9),
-    "dino": (partial(Pretrained, "spectralearth-dino", bottleneck=4, **SMALL_HEAD), places, 1e-7),
-    "moco": (partial(Pretrained, "spectralearth-moco", queue=12, **SMALL_HEAD), places, 1e-7),
-    "mae": (partial(Pretrained, "spectralearth-mae", mask=0.5, decoder_dim=8, decoder_heads=2), places, 1e-7),
 }
 
 
@@ -111,7 +79,7 @@ def one_of_two(rank: int, place: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2)
     for name, (make, data, _) in CASES.items():
         net = nn.parallel.DistributedDataParallel(make())
-        np.savez(f"{place}/{name}{rank}.npz", **figures(net, [part[4 * rank : 4 * rank + 4] for part in data()]))
+        np.savez(f"{place}/{name}{rank}.npz", **figures(net, [part[rank::2] for part in data()]))
     dist.destroy_process_group()
 
 

@@ -1,4 +1,4 @@
-"""SoftCon's recipe: labels, masks, queue, vision files, what it learns; kill and resume."""
+"""SoftCon's recipe: labels, masks, queue, vision files, what it learns."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import torch
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recipe_steps import SMALL, batch_of, exported, kinds, opened, scene, train_steps
+from recipe_steps import batch_of, exported, kinds, opened, scene, train_steps
 from torch.nn.functional import normalize
 
 from torchspectral.backbones.softcon.bands import softcon_bands
 from torchspectral.errors import BadInput, BadSettings, BadWeights
 from torchspectral.geo.grids import place
-from torchspectral.learn.runs import LAST, Run
-from torchspectral.learn.train import find_recipe, train
+from torchspectral.learn.train import find_recipe
 from torchspectral.pretraining.softcon.labels import scene_labels
 from torchspectral.pretraining.softcon.masking import draw_mask, encode_masked
 
@@ -166,26 +165,3 @@ def test_64_scenes_gather_by_label() -> None:
     with torch.no_grad():
         features = normalize(network.eval().projection(recipe.embed(network, batch())), dim=1)
     assert silhouette_score(features.numpy(), which) > 0.5
-
-
-class Stop:
-    """A power cut after some steps."""
-
-    def __call__(self, step) -> None:
-        if step.stage == "train" and "step 10," in step.detail:
-            raise RuntimeError("power cut")
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_with_its_queue(tmp_path: Path, cover: str) -> None:
-    pytest.importorskip("lightning")
-    settings = {**SMALL, **VIT, "style": "moco-v2", "queue": 20, "steps": 12, "labels": [cover], "patch": 28}
-    data = [placed(13)]
-    train("pretrain", "softcon", data, out=tmp_path / "whole", device="cpu", settings=settings)
-    with pytest.raises(RuntimeError):
-        train("pretrain", "softcon", data, out=tmp_path / "parts", device="cpu", settings=settings, progress=Stop())
-    train("pretrain", "softcon", data, out=tmp_path / "parts", device="cpu", resume=True)
-    whole, parts = (Run(tmp_path / name).load_checkpoint(LAST)["model"] for name in ("whole", "parts"))
-    assert all(torch.equal(value, parts[key]) for key, value in whole.items())
-    assert int(whole["queue.next_key"]) == 12 * 16 % 20
-    assert (tmp_path / "whole/curves.csv").read_text() == (tmp_path / "parts/curves.csv").read_text()

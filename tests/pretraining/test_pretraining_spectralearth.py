@@ -1,4 +1,4 @@
-"""DINO, MoCo and masked autoencoders: they learn, go on after a kill, and leave an encoder behind."""
+"""DINO, MoCo and masked autoencoders: what they learn, and from what."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from torchspectral.errors import BadInput, BadSettings, BandMismatch
 from torchspectral.learn.recipe import Recipe
 from torchspectral.learn.runs import Run
 from torchspectral.learn.train import find_recipe
-from torchspectral.log import Step
 
 METHODS = ("spectralearth-dino", "spectralearth-mae", "spectralearth-moco")
 BANDS = 78
@@ -65,47 +64,6 @@ def small(method: str, **more: Any) -> Recipe:
     made = find_recipe("pretrain", method, {**SMALL, **OWN[method], **more})
     made.prepare([scene()])
     return made
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b
-
-
-@pytest.mark.parametrize(
-    "method", [pytest.param(m, marks=pytest.mark.slow if m != "spectralearth-moco" else ()) for m in METHODS]
-)
-def test_killed_goes_on_alike_and_leaves_an_encoder(method: str, tmp_path: Path) -> None:
-    def power_cut(step: Step) -> None:
-        if step.stage == "train" and "step 10," in step.detail:
-            raise RuntimeError("power cut")
-
-    more = {"steps": 12, "settings": {"accumulate": 2} if method.endswith("mae") else {}}
-    whole = run(tmp_path / "whole", method, **more)
-    with pytest.raises(RuntimeError, match="power cut"):
-        run(tmp_path / "parts", method, store=tmp_path / "whole/patches.zarr", progress=power_cut, **more)
-    parts = run(tmp_path / "parts", method, store=tmp_path / "whole/patches.zarr", resume=True)
-    a, b = (torch.load(tmp_path / n / "checkpoints/last.pt", weights_only=True) for n in ("whole", "parts"))
-    assert a["step"] == 12 and same(a, b)
-    assert (tmp_path / "whole/curves.csv").read_text() == (tmp_path / "parts/curves.csv").read_text()
-    # The run is a set of weights: a plain encoder with bands and statistics.
-    loaded = weights.load(tmp_path / "whole")
-    card, network = loaded.card, loaded.build().eval()
-    assert card.model == "spec-vit-s" and card.constructor == {"image_size": 8, "dim": 16, "depth": 1, "heads": 2}
-    assert len(card.wavelengths) == len(card.mean) == len(card.std) == BANDS and card.quantity == "reflectance"
-    assert card.values[0] > 0 and card.name == "spec-vit-s.whole" and "speed" not in card.metrics
-    x = torch.from_numpy(scene().values[None, :, :8, :8])
-    with torch.no_grad():
-        vector = network.forward_features(network.as_input(x, card.mean, card.std))
-        assert vector.shape == (1, 16) and torch.isfinite(vector).all()
-        torch.testing.assert_close(vector, parts["network"].forward_features(network.as_input(x, card.mean, card.std)))
-    assert {"samples_per_second", "peak_memory_mib"} <= set(whole["curves"].columns)
-    assert whole.report.figures["speed"]["peak_memory_mib"] > 0
 
 
 @pytest.mark.parametrize(

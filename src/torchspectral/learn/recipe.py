@@ -342,6 +342,10 @@ class Recipe(ABC):
         """Figures of all held-out ground, from their means over its areas; counts of `evaluate` say more."""
         return means
 
+    def advice(self, folder: Path) -> list[str]:
+        """Notes for the report of a finished run: what was not done, and what to do next."""
+        return []
+
     def illustrate(self, folder: Path) -> None:  # noqa: B027
         """Write tables and pictures of the evaluation into a finished run's folder."""
 

@@ -151,7 +151,7 @@ class Run:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(self.path / name)
         except OSError as error:
-            raise OutputFailed(f"{self.path / name} could not be written: {error}") from error
+            raise _unwritten(self.path / name, error) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -174,7 +174,7 @@ class Run:
             torch.save(dict(content), temporary)
             temporary.replace(path)
         except (OSError, RuntimeError) as error:
-            raise OutputFailed(f"{path} could not be written: {error}") from error
+            raise _unwritten(path, error) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -204,14 +204,17 @@ class Run:
         file = self.path / table
         names = list(row)
         new = not file.is_file()
-        if not new:
-            with file.open(encoding="utf-8", newline="") as handle:
-                names = next(csv.reader(handle), names)
-        with file.open("a", encoding="utf-8", newline="") as handle:
-            writer = csv.DictWriter(handle, names, extrasaction="ignore")
-            if new:
-                writer.writeheader()
-            writer.writerow({k: repr(v) if isinstance(v, float) else v for k, v in row.items()})
+        try:
+            if not new:
+                with file.open(encoding="utf-8", newline="") as handle:
+                    names = next(csv.reader(handle), names)
+            with file.open("a", encoding="utf-8", newline="") as handle:
+                writer = csv.DictWriter(handle, names, extrasaction="ignore")
+                if new:
+                    writer.writeheader()
+                writer.writerow({k: repr(v) if isinstance(v, float) else v for k, v in row.items()})
+        except OSError as error:
+            raise _unwritten(file, error) from error
 
     def rows(self, table: str = CURVES) -> list[dict[str, float]]:
         """Rows of ``curves.csv``, or of another table."""
@@ -219,7 +222,8 @@ class Run:
         if not file.is_file():
             return []
         with file.open(encoding="utf-8", newline="") as handle:
-            return [{k: float(v) if v else math.nan for k, v in row.items()} for row in csv.DictReader(handle)]
+            whole = (row for row in csv.DictReader(handle) if None not in row and None not in row.values())
+            return [{k: float(v) if v else math.nan for k, v in row.items()} for row in whole]
 
     def curves(self) -> list[dict[str, float]]:
         """Rows of ``curves.csv`` with the speed at each of them."""
@@ -266,8 +270,13 @@ class Run:
             axis.set(title=name.replace("_", " "), xlabel="step")
             axis.grid(alpha=0.3)
         temporary = self.path / f".curves.{uuid4().hex[:8]}.png"
-        figure.savefig(temporary, dpi=110)
-        temporary.replace(self.path / "curves.png")
+        try:
+            figure.savefig(temporary, dpi=110)
+            temporary.replace(self.path / "curves.png")
+        except OSError as error:
+            raise _unwritten(self.path / "curves.png", error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``."""
@@ -281,6 +290,15 @@ class Run:
     def export(self, state: Mapping[str, Any], card: WeightsCard) -> Path:
         """Write the weights with their card; from then on the run can be given as ``weights=RUN``."""
         return save(self.weights, state, card, overwrite=True)
+
+
+def _unwritten(path: Path, error: Exception) -> OutputFailed:
+    """The error for a file that could not be written, with the room that is left where that is little."""
+    import shutil
+
+    free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 1 << 40
+    why = f"{free / 2**20:.1f} MiB are free there, make room" if free < 1 << 30 else " ".join(str(error).split())[:160]
+    return OutputFailed(f"{path} could not be written: {why}; what was kept before goes on with --resume")
 
 
 def _difference(before: Any, now: Any) -> str:

@@ -167,9 +167,8 @@ def train(
         raise
     if by_epochs:
         patches_in_all = (epochs or recipe.default_epochs) * patches.count(TRAIN)
-        recipe.settings = recipe.settings.model_copy(
-            update={"steps": max(-(-patches_in_all // recipe.settings.batch), 1)}
-        )
+        steps = max(-(-patches_in_all // recipe.settings.batch), 1)
+        recipe.settings = recipe.settings.model_copy(update={"steps": steps})
     if going_on:
         _same_settings(run, recipe)
     begun_with = (run.facts().get("settings") or {}).get("steps")
@@ -194,8 +193,8 @@ def train(
     report = Report(
         method=f"{recipe.room}/{recipe.method} training",
         settings=facts["settings"],
-        figures=run.metrics(),
-        notes=[patches.attrs["leakage"]],
+        figures={name: value for name, value in run.metrics().items() if name != "split"},
+        notes=[patches.attrs["leakage"], *recipe.advice(run.path)],
         seconds={"patches": cut - begun, "train": trained - cut, "evaluate": perf_counter() - trained},
         weights=made.name,
         licence=made.licence,

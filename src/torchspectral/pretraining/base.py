@@ -6,7 +6,9 @@ and views are `ViewRecipe`'s; here are the network, its export with a card, the 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -97,6 +99,11 @@ class PretrainingRecipe(ViewRecipe):
             "preprocessing": f"{self.quantity}, (x - mean) / std a band, statistics of the training patches; nodata at the "
             f"mean; pretrained by {self.method}",
         }
+
+    def advice(self, folder: Path) -> list[str]:
+        """Whether views were of two dates; and how to use the encoder."""
+        next_step = f"next: torchspectral embed SCENE --weights {shlex.quote(str(folder))} -o embeddings.tif"
+        return [*([self.one_date] if self.one_date else []), next_step]
 
     # Optimiser and schedules
 

@@ -77,6 +77,7 @@ class SpectralGPTRecipe(PretrainingRecipe):
     method: ClassVar[str] = "spectralgpt"
     families: ClassVar[tuple[str, ...]] = ("spectralgpt-b", "spectralgpt-l", "spectralgpt-h")
     uses: ClassVar[tuple[str, ...]] = ("valid",)
+    unused: ClassVar[tuple[str, ...]] = ("temporal",)
     default_epochs: ClassVar[int] = 300
 
     def __init__(self, settings: TrainingSettings | None = None) -> None:
@@ -161,6 +162,13 @@ class SpectralGPTRecipe(PretrainingRecipe):
             raise BadSettings(
                 f"got {len(self.index)} bands, expected a multiple of the {t} of a token: set bands="
                 f"{len(self.index) // t * t}, which chooses them evenly"
+            )
+        size = min((*self.settings.sizes, self.view_size))
+        tokens = len(self.index) // t * (size // self.patch_size) ** 2
+        if int(tokens * (1 - self.settings.mask_ratio)) < 1:
+            raise BadSettings(
+                f"mask_ratio={self.settings.mask_ratio} of the {tokens} tokens of a view of {size} pixels leaves none to "
+                "see: choose larger views, smaller tokens or a lower ratio"
             )
         super().check_bands()
 

@@ -20,6 +20,7 @@ from torchspectral.learn.patches import PatchStore
 from torchspectral.learn.recipe import Batch, Recipe, Scene, TrainingSettings, common_bands
 from torchspectral.learn.scenes import common_quantity, cubes_of
 from torchspectral.learn.views import View, ViewPlan, make_view
+from torchspectral.log import get_logger
 from torchspectral.pretraining.settings import PretrainingTraining
 from torchspectral.pretraining.statistics import band_statistics
 from torchspectral.registry import load_target
@@ -39,6 +40,8 @@ class ViewRecipe(Recipe):
     ----------
     families : tuple of str
         Beginnings of the names of backbones that the method trains.
+    unused : tuple of str
+        Settings of every pretraining that the method does not look at, and refuses.
     wavelength, fwhm : ndarray (bands,)
         Of the data [nm]; NaN, or empty widths, where unknown.
     index : ndarray of int (bands,)
@@ -52,11 +55,17 @@ class ViewRecipe(Recipe):
     room: ClassVar[str] = "pretraining"
     lead: ClassVar[str] = "image"
     uses: ClassVar[tuple[str, ...]] = ("valid", "later", "label")
+    unused: ClassVar[tuple[str, ...]] = ()
     families: ClassVar[tuple[str, ...]] = ("spec-vit-", "spec-resnet50", "enmap-vit-", "enmap-resnet50")
 
     def __init__(self, settings: TrainingSettings | None = None) -> None:
         super().__init__(settings)
+        for name in self.unused:
+            value, usual = getattr(self.settings, name), type(self.settings).model_fields[name].default
+            if value != usual:
+                raise BadSettings(f"{name}={value}: {self.method} does not look at it: leave it at {usual}")
         self.check_backbone()
+        self.one_date = ""
         self.wavelength = np.zeros(0)
         self.fwhm = np.zeros(0)
         self.index = np.zeros(0, dtype=np.int64)
@@ -160,6 +169,7 @@ class ViewRecipe(Recipe):
         BadInput
             A band that does not vary.
         """
+        self._look_for_dates(store)
         found = band_statistics(store, "image", len(self.index), self.settings.statistics_patches)
         self.mean, self.std, self.values = found.mean, found.std, found.values
         if found.flat.size:
@@ -168,6 +178,14 @@ class ViewRecipe(Recipe):
                 f"band {int(self.index[worst]) + 1} has the value {self.mean[worst]:g} in all training patches: mark "
                 "such bands as bad, or choose other data"
             )
+
+    def _look_for_dates(self, store: PatchStore) -> None:
+        if self.settings.temporal and "later" in self.uses and len(self.plans()) > 1 and "later" not in store.roles:
+            self.one_date = (
+                "all views of a place show one date: dates are paired where the data are a patch set with several files a "
+                "place (layout of SpectralEarth), not across a folder of scenes"
+            )
+            get_logger("pretraining").info(self.one_date)
 
     def references(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean spectrum of the valid pixels of each patch, and the class where a patch has one."""

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
 from torchspectral.errors import BadInput, BadSettings
-from torchspectral.learn.losses.gather import gather_batch
+from torchspectral.learn.losses.gather import gather_batch, in_batch_order
 
 
 def check_pair(one: torch.Tensor, two: torch.Tensor) -> None:
@@ -156,7 +156,7 @@ class InfoNCE(nn.Module):
     @torch.no_grad()
     def enqueue(self, keys: torch.Tensor) -> None:
         """Replace the oldest keys of the queue by those of all processes."""
-        keys = gather_batch(keys)[-len(self.keys) :]
+        keys = in_batch_order(keys)[-len(self.keys) :]
         places = (self.next_key + torch.arange(len(keys), device=keys.device)) % len(self.keys)
         self.keys[places] = keys.to(self.keys.dtype)
         self.next_key.copy_((self.next_key + len(keys)) % len(self.keys))

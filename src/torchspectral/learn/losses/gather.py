@@ -35,7 +35,7 @@ def mean_over_processes(x: torch.Tensor) -> torch.Tensor:
     world = world_size()
     if world == 1:
         return x
-    summed = x.double()
+    summed = x.double().clone()
     dist.all_reduce(summed)
     return summed / world
 
@@ -77,6 +77,16 @@ def gather_batch(x: torch.Tensor) -> torch.Tensor:
         raise BadInput(f"the processes have {counts} samples, expected as many in each: drop the last, smaller batch")
     gathered: torch.Tensor = _Gather.apply(x)
     return gathered
+
+
+@torch.no_grad()
+def in_batch_order(x: torch.Tensor) -> torch.Tensor:
+    """Rows of all processes in the order that one process would have them, shape (world n, d), without gradient.
+
+    Samples are dealt out to the processes in turn (`sampling.StepSampler`).
+    """
+    world = world_size()
+    return x if world == 1 else gather_batch(x).unflatten(0, (world, -1)).transpose(0, 1).flatten(0, 1)
 
 
 class _Gather(torch.autograd.Function):

@@ -46,6 +46,7 @@ class HyperMAERecipe(PretrainingRecipe):
     method: ClassVar[str] = "hyper-mae"
     families: ClassVar[tuple[str, ...]] = ("less-vit-",)
     uses: ClassVar[tuple[str, ...]] = ("valid",)
+    unused: ClassVar[tuple[str, ...]] = ("temporal", "crop_least", "crop_most", "masked_bands")
     default_epochs: ClassVar[int] = 200
 
     def __init__(self, settings: TrainingSettings | None = None) -> None:
@@ -214,17 +215,18 @@ class HyperMAERecipe(PretrainingRecipe):
         view = self.views(batch)[0]
         s = self.settings
         radar = make_view(batch["radar"], _radar_draws(batch), self.plans()[0], batch.get("valid")) if s.radar else None
+        if model.encoder.perception_radius is not None:  # type: ignore[union-attr]  # one mask of places for the batch
+            batch = {**batch, "place_noise": from_first(batch["place_noise"][:1]).expand_as(batch["place_noise"])}
         channels = self._drawn_channels(view.values.device) if model.training else [None] * len(self.sensors)
         which = batch["sensor"].flatten().round().long() if "sensor" in batch else None
-        found: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for number in range(len(self.sensors)):
-            rows = torch.arange(len(view.values)) if which is None else torch.nonzero(which.cpu() == number)[:, 0]
-            found.append(self._of_sensor(model, batch, number, channels[number], view, radar, rows))
-        terms, counts = (
-            torch.stack(parts) for parts in zip(*found, strict=True)
-        )  # sensors x (patches, places, channels)
-        of_all = mean_over_processes(counts)
-        shares = (of_all[:, :1] / len(view.values)) * counts[:, 1:] / of_all[:, 1:].clamp(min=1e-12)
+        rows = (
+            [torch.arange(len(view.values))] if which is None else [which.cpu() == n for n in range(len(self.sensors))]
+        )
+        found = [self._of_sensor(model, batch, n, channels[n], view, radar, rows[n]) for n in range(len(self.sensors))]
+        terms, counts = (torch.stack(parts) for parts in zip(*found, strict=True))
+        patches = torch.tensor([len(view.values[r]) for r in rows], dtype=torch.float64, device=view.values.device)
+        patches_of_all, counts_of_all = mean_over_processes(patches), mean_over_processes(counts)
+        shares = (patches_of_all / len(view.values))[:, None] * counts / counts_of_all.clamp(min=1e-12)
         return (terms * shares.to(terms.dtype)).sum()
 
     def _drawn_channels(self, device: torch.device) -> Sequence[torch.Tensor | None]:
@@ -249,33 +251,32 @@ class HyperMAERecipe(PretrainingRecipe):
         radar: View | None,
         rows: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both terms of a sensor's patches, and how many patches, places and channels they are of."""
-        if not len(rows):
-            return view.values.new_zeros(2), view.values.new_zeros(3, dtype=torch.float64)
+        """Terms of the loss of a sensor's patches, and over how many hidden places or channels each is a mean."""
+        images = view.values[rows]
+        if not len(images):
+            none = images.new_zeros(9 if radar is not None else 2)
+            return none, none.double()
         sensor = self.sensors[number]
-        rows = rows.to(view.values.device)
         valid = None if view.valid is None else view.valid[rows]
-        images = self._scaled(view.values[rows, : len(sensor.index)], self.statistics[number], valid)
+        images = self._scaled(images[:, : len(sensor.index)], self.statistics[number], valid)
         waves = torch.tensor(sensor.wavelength, device=images.device)
         if drawn is not None:
             images, waves = images[:, drawn], waves[drawn]
         images = images.to(next(model.parameters()).dtype)
         channels, places = batch["channel_noise"][rows], batch["place_noise"][rows]
-        patches = torch.full((3,), len(rows), dtype=torch.float64, device=images.device)
         if radar is None:
             noise = (channels[:, : len(waves)], places)
-            made = model(images, waves, resolution=sensor.resolution, noise=noise)
-            return _terms(made), torch.cat([patches[:1], hidden_counts(made)])
+            return optical_terms(model(images, waves, resolution=sensor.resolution, noise=noise))
         other = self._scaled(radar.values[rows], self.radar_statistics, valid).to(images.dtype)
         two = {"radar": other, "radar_wavelengths": torch.tensor(RADAR_WAVELENGTHS, device=images.device)}
         seen = {"optical": len(waves), "radar": 2, "all": len(waves) + 2}
-        terms = [
-            _terms(
+        found = [
+            radar_terms(
                 model(images, waves, **two, visible=v, resolution=sensor.resolution, noise=(channels[:, -n:], places))
             )
             for v, n in seen.items()
         ]
-        return torch.stack(terms).sum(0), patches
+        return torch.cat([terms for terms, _ in found]), torch.cat([counts for _, counts in found])
 
     @staticmethod
     def _scaled(x: torch.Tensor, statistics: tuple[np.ndarray, np.ndarray], valid: torch.Tensor | None) -> torch.Tensor:
@@ -346,12 +347,23 @@ def _radar_draws(batch: Batch) -> torch.Tensor:
     return drawn[:, : OFFSET + 1 + KNOTS + 2]
 
 
-def _terms(made: Reconstruction) -> torch.Tensor:
-    return torch.stack([made.position_loss, made.channel_loss])
-
-
-def hidden_counts(made: Reconstruction) -> torch.Tensor:
-    """Hidden places and hidden channels that hold anything, float64 (2,): what the terms of the loss are means over."""
+def optical_terms(made: Reconstruction) -> tuple[torch.Tensor, torch.Tensor]:
+    """Errors over hidden places and over hidden channels, and how many of them hold anything, (2,) each."""
     seen = (made.target != 0).any(-1)
-    places = ((made.position_mask > 0) & seen.any(1)).sum()
-    return torch.stack([places, ((made.channel_mask > 0) & seen.any(2)).sum()]).double()
+    counted = ((made.position_mask > 0) & seen.any(1), (made.channel_mask > 0) & seen.any(2))
+    return torch.stack([made.position_loss, made.channel_loss]), torch.stack([c.sum() for c in counted]).double()
+
+
+def radar_terms(made: Reconstruction) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same with radar: error over hidden places, over hidden optical channels, over hidden radar channels, (3,) each.
+
+    As in `reconstruction_loss`, their sum is the loss.
+    """
+    hidden = made.channel_mask
+    error = (made.prediction - made.target).square().mean((-2, -1)) * hidden
+    counts = [hidden[:, part].sum() for part in (slice(0, -2), slice(-2, None))]
+    halves = [
+        error[:, part].sum() / count.clamp(min=1) / 2
+        for part, count in zip((slice(0, -2), slice(-2, None)), counts, strict=True)
+    ]
+    return torch.stack([made.position_loss, *halves]), torch.stack([made.position_mask.sum(), *counts]).double()

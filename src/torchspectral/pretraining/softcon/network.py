@@ -101,7 +101,8 @@ class SoftCon(nn.Module):
             earlier = self.queue.keys if len(self.queue.keys) else None
             terms = self.loss((queries[0], keys[0]), (queries[1], keys[1]), labels, earlier)
             if earlier is not None and self.training:
-                self.queue.enqueue(normalize(torch.cat(keys).float(), dim=1))
+                for key in keys:
+                    self.queue.enqueue(normalize(key.float(), dim=1))
         return terms
 
     def follow(self, momentum: float) -> None:

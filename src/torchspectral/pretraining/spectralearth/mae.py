@@ -25,6 +25,7 @@ class MAETraining(PretrainingTraining):
     learning_rate: float = setting(1e-4, "learning rate", gt=0)
     weight_decay: float = setting(0.01, "weight decay (the optimiser's usual one: none is published)", ge=0)
     crop_least: float = setting(0.4, "least share of a patch's area that a view shows", gt=0, le=1)
+    temporal: bool = setting(False, "not looked at: an image has one view")
     blur: float = setting(0.0, "share of the views that are blurred", ge=0, le=1)
     mask: float = setting(0.9, "share of the tokens that the encoder does not see", gt=0, lt=1)
     decoder_dim: int = setting(512, "width of the decoder", ge=1)
@@ -49,6 +50,7 @@ class MAERecipe(PretrainingRecipe):
     method: ClassVar[str] = "spectralearth-mae"
     families: ClassVar[tuple[str, ...]] = ("spec-vit-",)
     uses: ClassVar[tuple[str, ...]] = ("valid", "label")
+    unused: ClassVar[tuple[str, ...]] = ("temporal",)
     default_epochs: ClassVar[int] = 200
 
     def build(self) -> nn.Module:
