@@ -270,7 +270,9 @@ def test_polygons(statistic: str) -> None:
         part = torch.from_numpy(cube.values[:, labels == value].astype(np.float64))
         want = part.mean(1) if statistic == "mean" else part.median(1).values
         np.testing.assert_allclose(row, want, rtol=1e-5)
-    assert result.report.figures["pixels"] == {"oak": 48, "soil": 40}
+    assert result.report.figures == {"pixels": {"oak": 48, "soil": 40}}
+    alone = ts.endmembers(cube, labels=labels_of(np.where(labels == 2, 2, 0))).report.figures
+    assert alone == {"pixels": {"soil": 40}, "without_pixels": ["oak"]}
     with pytest.raises(BadInput, match="no labelled pixel"):
         ts.endmembers(cube, labels=labels_of(np.zeros_like(labels)))
     with pytest.raises(BadSettings, match="labels alone"):

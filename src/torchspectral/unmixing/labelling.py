@@ -127,7 +127,11 @@ def _checks(state: State, gram: Gram, scale: float) -> State:
     angles = angle_matrix(spectra, spectra)
     np.fill_diagonal(angles, 0.0)
     condition = float(np.linalg.cond(spectra))
-    warnings = [
+    missing = [str(name) for name in state.get("without_pixels", [])]
+    warnings = (
+        [f"{', '.join(missing)}: no valid pixel is labelled so, and there is no such endmember"] if missing else []
+    )
+    warnings += [
         f"{names[i]} and {names[j]} differ by {angles[i, j]:.3f} rad only: their abundances are hard to tell apart"
         for i, j in np.argwhere(np.triu(angles < ALIKE, 1)).tolist()[:8]
     ]

@@ -29,6 +29,8 @@ class Polygons(Method):
     endmembers : Tensor, shape (classes, bands)
     endmember_names : list of str
     pixels_of_class : list of int
+    without_pixels : list of str
+        Classes that have a name and no valid pixel, and so no endmember.
     """
 
     Settings = PolygonsSettings
@@ -58,7 +60,10 @@ class Polygons(Method):
         """Pixels behind each spectrum."""
         if "pixels_of_class" not in state:
             return {}
-        return {"pixels": dict(zip(state["endmember_names"], state["pixels_of_class"], strict=True))}
+        found: dict[str, Any] = {"pixels": dict(zip(state["endmember_names"], state["pixels_of_class"], strict=True))}
+        if state.get("without_pixels"):
+            found["without_pixels"] = state["without_pixels"]
+        return found
 
 
 def labelled_spectra(source: Source, settings: PolygonsSettings) -> State:
@@ -67,7 +72,8 @@ def labelled_spectra(source: Source, settings: PolygonsSettings) -> State:
     Returns
     -------
     dict
-        ``endmembers`` and ``spread`` (classes, bands), float64, ``endmember_names``, ``pixels_of_class``.
+        ``endmembers`` and ``spread`` (classes, bands), float64, ``endmember_names``, ``pixels_of_class``,
+        ``without_pixels``.
 
     Raises
     ------
@@ -94,6 +100,7 @@ def labelled_spectra(source: Source, settings: PolygonsSettings) -> State:
         "spread": torch.stack(spreads),
         "endmember_names": _told_apart(names),
         "pixels_of_class": counts,
+        "without_pixels": [str(name) for n, name in enumerate(known) if n and str(name) and n not in found],
     }
 
 
