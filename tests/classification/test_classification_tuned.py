@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from scipy.ndimage import gaussian_filter
 
 import torchspectral as ts
 from torchspectral.classification.labels import with_labels
+from torchspectral.classification.training import BackboneTraining
 from torchspectral.classification.tuned import evaluation
 from torchspectral.classification.tuned.held_out import seen_in
+from torchspectral.classification.tuned.learning import head_of
 from torchspectral.classification.tuned.lora import called_layers, merge_lora
 from torchspectral.classification.tuned.network import BackboneClassifier
 from torchspectral.classification.tuned.tiling import tiling_of
@@ -278,6 +281,21 @@ def test_low_rank_updates_merge_and_must_have_an_effect() -> None:
         merge_lora(tuned)
         assert torch.allclose(before, tuned(x), atol=1e-5)
     network.load_state_dict(tuned.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments", "head"),
+    [
+        ("spec-vit-t", {"patch_size": 4}, "conv"),
+        ("spec-vit-t", {"patch_size": 1}, "fcn"),
+        ("enmap-vit-t", {"patch_size": 1}, "fcn"),
+        ("spec-resnet50", {"band_list": "enmap-202"}, "fcn"),
+    ],
+)
+def test_a_head_that_suits_the_backbone(backbone: str, arguments: dict, head: str) -> None:
+    settings = BackboneTraining.make({"backbone": backbone, "tuning": "lora"})
+    data = SimpleNamespace(backbone=backbone, arguments=arguments)
+    assert head_of(settings, data) == head
 
 
 def test_heads() -> None:

@@ -41,7 +41,8 @@ def head_of(s: Any, data: TuningData) -> str:
     if s.task not in DENSE:
         return "linear"
     known = declared(data.backbone, data.arguments or data.plain_arguments())
-    return "conv" if len(known.map_dims) == 1 and known.stride & (known.stride - 1) == 0 else "fcn"
+    doubles = known.stride > 1 and known.stride & (known.stride - 1) == 0
+    return "conv" if len(known.map_dims) == 1 and doubles else "fcn"
 
 
 def network_arguments(s: Any, data: TuningData) -> dict[str, Any]:
