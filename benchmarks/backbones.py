@@ -1,8 +1,10 @@
 """Speed and memory of backbones: ``python benchmarks/backbones.py [--only TEXT] [--repeats N] [--json]``.
 
 Each row holds the library's formulation against a plain one that gives the same numbers (the largest difference stands
-beside); one thread, each in a process of its own, so that the largest memory is its own. Rows come from the files
-``backbones_*.py`` beside this one: a function ``rows()`` that returns `Row`s. The machine's matrix product and copy
+beside). Both run by turns in one process, on one thread, and their CPU time counts, the least of the runs and the
+median: other work on the machine slows both alike. Memory is measured in a process each: what a call adds at its
+height after a first call, and the height of the whole process, weights and libraries included. Rows come from the
+files ``backbones_*.py`` beside this one: a function ``rows()`` that returns `Row`s. The machine's matrix product and copy
 speed stand above the figures.
 """
 
@@ -11,9 +13,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import resource
+import statistics
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +26,12 @@ from typing import Any
 
 import torch
 
-from machine import best_of, measure
+from machine import measure
 from torchspectral.engine.memory import PeakMemory
 
 Call = Callable[[], torch.Tensor]
 HERE = Path(__file__).resolve().parent
+KINDS = ("plain", "ours")
 
 
 @dataclass(frozen=True)
@@ -62,51 +68,78 @@ def all_rows() -> dict[str, Row]:
     return found
 
 
-def one(row: Row, kind: str, repeats: int, place: Path) -> dict[str, float]:
-    """Seconds and largest memory of one formulation, in this process; its result goes to a file."""
+def memory(row: Row, kind: str) -> dict[str, float]:
+    """Memory of one formulation [MB], in this process: added by a call after the first, and of the whole process."""
+    call = built(row, kind)
+    call()
+    with PeakMemory(0.002) as found:
+        start = found.peak
+        call()
+    return {"added": (found.peak - start) / 1e6, "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
+
+
+def seconds(row: Row, repeats: int) -> dict[str, Any]:
+    """CPU seconds of both formulations, run by turns in this process, and the largest difference of their results."""
+    calls = {kind: built(row, kind) for kind in KINDS}
+    results = {kind: call().detach().clone().double() for kind, call in calls.items()}
+    spent: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(repeats):
+        for kind, call in calls.items():
+            start = time.process_time()
+            call()
+            spent[kind].append(time.process_time() - start)
+    return {**spent, "difference": float((results["plain"] - results["ours"]).abs().max())}
+
+
+def built(row: Row, kind: str) -> Call:
+    """A formulation, seeded, on one thread."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    call: Call = getattr(row, kind)()
-    torch.save(call().detach(), place)
-    with PeakMemory(0.002) as memory:
-        start = memory.peak
-        call()
-    return {"seconds": best_of(repeats, call), "memory": (memory.peak - start) / 1e6}
+    made: Call = getattr(row, kind)()
+    return made
+
+
+def child(name: str, what: str, repeats: int) -> dict[str, Any]:
+    """Figures of a row from a process of its own."""
+    command = [sys.executable, __file__, "--one", name, "--kind", what, "--repeats", str(repeats)]
+    # Freed memory goes back at once, so that the height of a call is seen whatever was freed before.
+    environment = os.environ if what == "time" else {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=dict(environment))
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def compare(row: Row, repeats: int) -> dict[str, Any]:
-    """Both formulations of a row, each in a process of its own."""
-    found, results = {}, {}
-    with tempfile.TemporaryDirectory() as folder:
-        for kind in ("plain", "ours"):
-            place = Path(folder) / kind
-            command = [sys.executable, __file__, "--one", row.name, "--kind", kind, "--repeats", str(repeats)]
-            done = subprocess.run([*command, "--place", str(place)], check=True, capture_output=True, text=True)
-            found[kind] = json.loads(done.stdout.splitlines()[-1])
-            results[kind] = torch.load(place, weights_only=True)
-    plain, ours = found["plain"], found["ours"]
+    """Both formulations of a row."""
+    held = {kind: child(row.name, kind, 1) for kind in KINDS}
+    spent = child(row.name, "time", repeats)
+    least = {kind: min(spent[kind]) for kind in KINDS}
+    middle = {kind: statistics.median(spent[kind]) for kind in KINDS}
     return {
         "row": row.name,
-        "plain [s]": plain["seconds"],
-        "ours [s]": ours["seconds"],
-        "faster": plain["seconds"] / ours["seconds"],
+        "plain [s]": least["plain"],
+        "ours [s]": least["ours"],
+        "faster": least["plain"] / least["ours"],
+        "faster, medians": middle["plain"] / middle["ours"],
         "aim": row.faster,
-        "plain [MB]": plain["memory"],
-        "ours [MB]": ours["memory"],
-        "memory": ours["memory"] / max(plain["memory"], 1e-9),
+        "plain [MB]": held["plain"]["added"],
+        "ours [MB]": held["ours"]["added"],
+        "memory": held["ours"]["added"] / max(held["plain"]["added"], 1e-9),
         "memory aim": row.memory,
-        "difference": float((results["plain"].double() - results["ours"].double()).abs().max()),
+        "plain process [MB]": held["plain"]["process"],
+        "ours process [MB]": held["ours"]["process"],
+        "difference": spent["difference"],
     }
 
 
 def line(found: dict[str, Any]) -> str:
     """A comparison for people."""
-    aims = [f"aim {found['aim']:g} x"] * bool(found["aim"]) + [f"aim {found['memory aim']:g}"] * bool(
-        found["memory aim"]
-    )
+    aims = [f"aim {found['aim']:g} x"] * bool(found["aim"])
+    aims += [f"memory aim {found['memory aim']:.2f}"] * bool(found["memory aim"])
     return (
-        f"{found['row']:44s} {found['plain [s]']:8.3f} s {found['ours [s]']:8.3f} s  {found['faster']:5.2f} x  "
-        f"{found['plain [MB]']:7.0f} MB {found['ours [MB]']:7.0f} MB ({found['memory']:.2f})  "
+        f"{found['row']:46s} {found['plain [s]']:7.3f} s {found['ours [s]']:7.3f} s  {found['faster']:5.2f} x "
+        f"(medians {found['faster, medians']:.2f})  {found['plain [MB]']:6.0f} MB {found['ours [MB]']:6.0f} MB "
+        f"({found['memory']:.2f})  process {found['plain process [MB]']:.0f} MB {found['ours process [MB]']:.0f} MB  "
         f"difference {found['difference']:.1e}  {', '.join(aims)}"
     )
 
@@ -117,12 +150,13 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true")
-    for hidden in ("--one", "--kind", "--place"):
+    for hidden in ("--one", "--kind"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     given = parser.parse_args()
     rows = all_rows()
     if given.one:
-        print(json.dumps(one(rows[given.one], given.kind, given.repeats, Path(given.place))))
+        row = rows[given.one]
+        print(json.dumps(seconds(row, given.repeats) if given.kind == "time" else memory(row, given.kind)))
         return
     machine = measure()
     if not given.json:

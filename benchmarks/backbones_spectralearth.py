@@ -25,6 +25,20 @@ def adapter(plain: bool, bands: int) -> Call:
     return layers if plain else blocks
 
 
+def trained(plain: bool) -> Call:
+    """Forward and backward of the adapter with the batch's statistics; gradients keep their memory."""
+    network, x = SpectralAdapter().train(), torch.randn(2, 202, 128, 128)
+
+    def call() -> torch.Tensor:
+        network.zero_grad(set_to_none=False)
+        out = nn.Sequential.forward(network, x.unsqueeze(1)).squeeze(2) if plain else network(x)
+        loss = out.square().mean()
+        loss.backward()
+        return loss
+
+    return call
+
+
 def masked(plain: bool) -> Call:
     """Latent tokens of a masked image: all patches embedded, then the visible taken; or the visible only."""
     network, x = ts.create_model("spec-mae-s").eval(), torch.randn(1, 202, 128, 128)
@@ -49,5 +63,6 @@ def rows() -> list[Row]:
     return [
         Row("spectral adapter 202x128x128", lambda: adapter(True, 202), lambda: adapter(False, 202), faster=3),
         Row("spectral adapter 96x128x128", lambda: adapter(True, 96), lambda: adapter(False, 96)),
+        Row("spectral adapter step 2x202x128x128", lambda: trained(True), lambda: trained(False)),
         Row("spec-mae-s encoder 202x128x128, 90 % masked", lambda: masked(True), lambda: masked(False)),
     ]

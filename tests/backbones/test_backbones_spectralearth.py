@@ -82,6 +82,46 @@ def test_a_pixel_of_nodata_changes_no_other_pixel(adapter) -> None:
         standardise(x, mean, [0.0] * 90)
 
 
+@pytest.mark.parametrize(("shape", "pixels"), [((3, 76, 5, 7), 70), ((2, 92, 9, 8), 50)])
+def test_training_in_blocks_equals_the_layers(shape, pixels, monkeypatch) -> None:
+    """Outputs, gradients of weights and images, and running statistics, twice over."""
+    from torchspectral.backbones.spectralearth import blocked
+
+    monkeypatch.setattr(blocked, "PIXELS", pixels)
+    torch.manual_seed(0)
+    ours = SpectralAdapter().double().train()
+    plain = SpectralAdapter().double().train()
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+    plain.load_state_dict(ours.state_dict())
+    for _ in range(2):
+        x = (2 + torch.randn(shape, dtype=torch.float64)).requires_grad_()
+        y = x.detach().clone().requires_grad_()
+        got, want = ours(x), nn.Sequential.forward(plain, y.unsqueeze(1)).squeeze(2)
+        assert got.grad_fn is not None and torch.allclose(got, want, atol=1e-10)
+        weight = torch.randn_like(got)
+        got.backward(weight), want.backward(weight)
+        assert torch.allclose(x.grad, y.grad, atol=1e-9)
+    for one, two in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(one.grad, two.grad, atol=1e-8)
+    for one, two in zip(ours.buffers(), plain.buffers(), strict=True):
+        assert torch.allclose(one.double(), two.double(), atol=1e-10)
+    frozen = ours.requires_grad_(False)
+    assert frozen(x.detach()).grad_fn is None
+
+
+def test_norms_of_their_own_go_through_the_layers(monkeypatch) -> None:
+    """Frozen statistics in training, as true freezing leaves them."""
+    network = SpectralAdapter().train()
+    for norm in (network[1], network[4], network[7]):
+        norm.eval()
+    before = [b.clone() for b in network.buffers()]
+    x = torch.randn(1, 80, 3, 3)
+    assert torch.allclose(network(x), SpectralAdapter.eval(network)(x).detach(), atol=1e-6)
+    assert all(torch.equal(a, b) for a, b in zip(before, network.buffers(), strict=True))
+
+
 def test_fewer_than_75_bands_are_refused() -> None:
     with pytest.raises(BandMismatch, match="got 74 bands, expected at least 75"):
         SpecViT(**TINY)(torch.zeros(1, 74, 16, 16))

@@ -10,6 +10,7 @@ from torch import nn
 
 from torchspectral.backbones.base import check_image
 from torchspectral.backbones.spectralearth.bands import enmap_bands
+from torchspectral.backbones.spectralearth.blocked import adapt
 
 CHANNELS = 128
 BLOCKS = ((1, 32, 7, 5), (32, 64, 7, 5), (64, CHANNELS, 5, 3))
@@ -23,7 +24,8 @@ class SpectralAdapter(nn.Sequential):
 
     Layers and keys are those of the published network (`nn.Conv3d` with kernels (k, 1, 1)). In evaluation, on the CPU
     and where no gradient is wanted, the same numbers (to about 1e-6) come from matrix products over blocks of pixels
-    with the normalisation folded into the weights.
+    with the normalisation folded into the weights. In training on the CPU, outputs, gradients and running statistics come
+    from matrix products too (`blocked.adapt`), in a fraction of the memory.
 
     References
     ----------
@@ -62,6 +64,8 @@ class SpectralAdapter(nn.Sequential):
         enmap_bands().check(x.shape[1])
         if self._can_block(x):
             return self._blocked(x)
+        if self._can_train_in_blocks(x):
+            return adapt(x, list(self))
         return super().forward(x.unsqueeze(1)).squeeze(2)
 
     def _can_block(self, x: torch.Tensor) -> bool:
@@ -69,6 +73,13 @@ class SpectralAdapter(nn.Sequential):
             return False
         wanted = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
         return not wanted and x.dtype == self[0].weight.dtype and x.dtype in (torch.float32, torch.float64)
+
+    def _can_train_in_blocks(self, x: torch.Tensor) -> bool:
+        # Other norms (synchronised over processes, or frozen) have statistics of their own.
+        plain = all(type(self[i]) is nn.BatchNorm3d and self[i].training for i in range(1, 3 * len(BLOCKS), 3))
+        if not plain or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+            return False
+        return x.dtype == self[0].weight.dtype and x.dtype in (torch.float32, torch.float64)
 
     def _folded(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Weight (outputs, kernel * inputs), inputs fastest, and bias (outputs, 1) of each block, normalisation in."""
