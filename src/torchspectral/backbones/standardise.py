@@ -50,3 +50,22 @@ def standardise(
     seen = ~torch.isnan(x) if valid is None else valid & ~torch.isnan(x)
     scaled = (x.float() - centre[:, None, None]) / width[:, None, None]
     return torch.where(seen, scaled, 0)
+
+
+def two_deviations(
+    x: torch.Tensor, mean: Sequence[float], std: Sequence[float], valid: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Values two standard deviations below the mean become 0, two above 1, beyond clipped; nodata is 0.
+
+    Parameters
+    ----------
+    x : Tensor (n, bands, y, x)
+    mean, std : sequence of float (bands,)
+    valid : Tensor of bool, broadcast to x, optional
+
+    Raises
+    ------
+    BandMismatch, BadInput
+    """
+    seen = ~torch.isnan(x) if valid is None else valid & ~torch.isnan(x)
+    return torch.where(seen, (standardise(x, mean, std, valid) / 4 + 0.5).clamp(0, 1), 0)

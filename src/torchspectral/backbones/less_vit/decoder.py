@@ -7,7 +7,7 @@ from torch import nn
 
 from torchspectral.backbones.less_vit.block import initialise, make_blocks, run_block
 from torchspectral.backbones.less_vit.embedding import SinCosEmbedding, perception_mask
-from torchspectral.backbones.less_vit.encoder import (
+from torchspectral.backbones.less_vit.grid import (
     Kept,
     add_sincos,
     grid_embedding,

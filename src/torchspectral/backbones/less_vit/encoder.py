@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from torchspectral.backbones.base import Backbone, Bands, KeyMap, check_image
-from torchspectral.backbones.less_vit.attention import Geometry
 from torchspectral.backbones.less_vit.block import initialise, make_blocks, run_block
-from torchspectral.backbones.less_vit.embedding import (
-    ENMAP_RANGE,
-    SinCosEmbedding,
-    SpatialSpectralRoPE,
-    TiedPatchEmbed,
-    perception_mask,
-)
+from torchspectral.backbones.less_vit.embedding import ENMAP_RANGE, SinCosEmbedding, TiedPatchEmbed, perception_mask
+from torchspectral.backbones.less_vit.grid import Kept, add_sincos, grid_embedding, make_geometry, pick, with_first
 from torchspectral.backbones.less_vit.options import BlockSettings
-from torchspectral.backbones.standardise import standardise
+from torchspectral.backbones.standardise import two_deviations
 from torchspectral.errors import BadInput, BadSettings, BandMismatch, TooLarge
 
 EPS = 1e-6
@@ -30,21 +23,6 @@ OLD_KEYS = {
     r"(blocks\.\d+)\.(low_dim_pool|channel_norm|spatial_norm)\.": r"\1.attn.\2.",
 }
 """Of older files, which miss one level of the attention's names."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Channels and places that an encoder is shown; all where it is None.
-
-    Attributes
-    ----------
-    channels : Tensor of int (n, kept channels)
-    places : Tensor of int (n, kept places)
-        One row for the batch (1, kept places) where all images share them.
-    """
-
-    channels: torch.Tensor | None = None
-    places: torch.Tensor | None = None
 
 
 class LessViT(Backbone):
@@ -134,12 +112,7 @@ class LessViT(Backbone):
         std: Sequence[float] | None = None,
         valid: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Two standard deviations about the mean as 0..1, clipped, as both papers have it; nodata is 0.
-
-        Raises
-        ------
-        MissingMetadata, BandMismatch, BadInput
-        """
+        """Two standard deviations about the mean as 0..1, clipped, as both papers have it; nodata is 0."""
         if mean is None or std is None:
             return super().as_input(x, mean, std, valid)
         return two_deviations(x, mean, std, valid)
@@ -258,7 +231,7 @@ class LessViT(Backbone):
             )
         if len(given) == 1:
             image, _, embed = given[0]
-            return embed.embed(_pick(embed.patches(image), kept)), every, (rows, cols)
+            return embed.embed(pick(embed.patches(image), kept)), every, (rows, cols)
         return self._both(given, counts, kept), every, (rows, cols)
 
     def _waves(self, image: torch.Tensor, centres: torch.Tensor | None) -> torch.Tensor:
@@ -276,7 +249,7 @@ class LessViT(Backbone):
         patches = torch.cat([embed.patches(image) for image, _, embed in given], dim=1)
         index = torch.arange(sum(counts), device=patches.device).expand(len(patches), -1)
         index = index if kept.channels is None else kept.channels
-        patches = _pick(patches, kept)
+        patches = pick(patches, kept)
         out = patches.new_empty(*patches.shape[:-1], self.dim)
         optical = index < counts[0]
         for which, (_, _, embed) in zip((optical, ~optical), given, strict=True):
@@ -370,80 +343,3 @@ class LessViT(Backbone):
         mean = total / (repeats * x.shape[1])
         rows, cols = x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size
         return mean[:, 0], mean[:, 1:].transpose(1, 2).reshape(len(x), -1, rows, cols)
-
-
-def two_deviations(
-    x: torch.Tensor, mean: Sequence[float], std: Sequence[float], valid: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Values two standard deviations below the mean become 0, two above 1, beyond clipped; nodata is 0.
-
-    Parameters
-    ----------
-    x : Tensor (n, bands, y, x)
-    mean, std : sequence of float (bands,)
-    valid : Tensor of bool, broadcast to x, optional
-
-    Raises
-    ------
-    BandMismatch, BadInput
-    """
-    seen = ~torch.isnan(x) if valid is None else valid & ~torch.isnan(x)
-    return torch.where(seen, (standardise(x, mean, std, valid) / 4 + 0.5).clamp(0, 1), 0)
-
-
-def _pick(patches: torch.Tensor, kept: Kept) -> torch.Tensor:
-    """Kept channels and places of patches (n, C, N, p * p)."""
-    image = torch.arange(len(patches), device=patches.device)[:, None, None]
-    if kept.channels is None and kept.places is None:
-        return patches
-    channels = torch.arange(patches.shape[1], device=patches.device)[None] if kept.channels is None else kept.channels
-    places = torch.arange(patches.shape[2], device=patches.device)[None] if kept.places is None else kept.places
-    return patches[image, channels[:, :, None], places[:, None, :]]
-
-
-def with_first(index: torch.Tensor) -> torch.Tensor:
-    """Indices of tokens in a grid whose first token stands for the axis, (m, k) -> (m, 1 + k)."""
-    return nn.functional.pad(index + 1, (1, 0), value=0)
-
-
-def grid_embedding(embedding: str, blocks: BlockSettings, rope_base: float) -> SinCosEmbedding | SpatialSpectralRoPE:
-    """Embedding of places and wavelengths for the tokens of these blocks."""
-    if embedding == "sincos":
-        return SinCosEmbedding(blocks.dim)
-    head = blocks.dim // blocks.heads
-    if blocks.operator == "full":
-        return SpatialSpectralRoPE(head // 2, head // 2, rope_base)
-    return SpatialSpectralRoPE(head // blocks.channel_width, blocks.channel_width, rope_base)
-
-
-def add_sincos(
-    grid: torch.Tensor,
-    embed: SinCosEmbedding,
-    waves: torch.Tensor,
-    rows: int,
-    cols: int,
-    resolution: float,
-    picked: torch.Tensor | None = None,
-) -> None:
-    """Add the embedding of the first paper to a grid in place; ``picked`` places (with the first) where not all."""
-    places = embed.positions(rows, cols, resolution, grid.device)
-    places = places[None] if picked is None else places[picked]
-    grid += (embed.channels(waves)[:, :, None] / 2).to(grid.dtype)
-    grid += (places[:, None] / 2).to(grid.dtype)
-
-
-def make_geometry(
-    embed: SinCosEmbedding | SpatialSpectralRoPE | None,
-    share: torch.Tensor,
-    rows: int,
-    cols: int,
-    places: torch.Tensor | None,
-    mask: torch.Tensor | None,
-) -> Geometry:
-    """Rotary angles (where the embedding has them) of the kept channels and places, and the mask."""
-    if not isinstance(embed, SpatialSpectralRoPE):
-        return Geometry(mask=mask)
-    sine, cosine = embed.spatial(rows, cols)
-    if places is not None:
-        sine, cosine = sine[places], cosine[places]
-    return Geometry((sine, cosine), embed.spectral(share.to(embed.periods_c.dtype)), mask)

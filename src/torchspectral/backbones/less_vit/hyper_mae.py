@@ -12,7 +12,8 @@ from torch import nn
 from torchspectral.backbones.base import LEAST_MATCH, KeyMap, Match, load_matched
 from torchspectral.backbones.less_vit.decoder import HyperDecoder
 from torchspectral.backbones.less_vit.embedding import ENMAP_RANGE
-from torchspectral.backbones.less_vit.encoder import EPS, OLD_KEYS, Kept, LessViT
+from torchspectral.backbones.less_vit.encoder import EPS, OLD_KEYS, LessViT
+from torchspectral.backbones.less_vit.grid import Kept
 from torchspectral.backbones.less_vit.masking import channels_to_keep, draw_masks, places_to_keep, sample_channels
 from torchspectral.backbones.less_vit.options import BlockSettings
 from torchspectral.backbones.less_vit.reconstruction import (
