@@ -80,3 +80,16 @@ def test_an_enmap_scene_becomes_sentinel_2_with_a_report() -> None:
     np.testing.assert_allclose(np.delete(out.values, 10, 0), 0.3, rtol=1e-5)
     np.testing.assert_allclose(out.values[10], 0.0022, rtol=1e-5)
     assert any("B10" in note for note in notes) and any("top of the atmosphere" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("softcon-vit-s", 22.4), ("softcon-vit-b", 87.2), ("softcon-resnet50", 23.5),
+        ("spectralgpt-l", 303.0), ("spectralgpt-h", 630.2), ("less-vit-b", 72.5), ("less-vit-v2-b", 71.8),
+    ],
+)  # fmt: skip
+def test_published_sizes_of_the_other_families(name: str, millions: float) -> None:
+    with torch.device("meta"):
+        network = ts.create_model(name)
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, rel=3e-3)
