@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,23 @@ def test_a_bug_exits_with_one(monkeypatch: pytest.MonkeyPatch, scene: Path, capf
     monkeypatch.setattr(torchspectral.io, "describe", broken, raising=False)
     assert run("info", scene) == 1
     assert "bug" in capfd.readouterr().err
+
+
+def test_a_disk_that_refuses_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import errno
+
+    def refused(self: Path, *a: object, **k: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    assert run("quicklook", scene, "-o", tmp_path / "new" / "a.png") == 2
+    assert "cannot write" in capfd.readouterr().err
+    monkeypatch.setattr("torchspectral.io.describe", refused)
+    assert run("info", scene) == 2
+    said = capfd.readouterr().err
+    assert "the system refuses" in said and "bug" not in said
 
 
 def test_the_reader_of_our_output_may_leave(scene: Path) -> None:

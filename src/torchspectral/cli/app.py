@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -42,6 +43,9 @@ VERBS = {
     "demo": "demo",
 }
 USER_ERROR, BUG, STOPPED = 2, 1, 130
+_REFUSED = frozenset(
+    (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG, errno.EMFILE)
+)
 
 
 def build(verbs: Iterable[str] = tuple(VERBS)) -> typer.Typer:
@@ -116,6 +120,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def refused_by_system(error: Exception) -> str | None:
+    """What to say where a disk, a permission or a limit stands in the way; None where that is not so."""
+    if not isinstance(error, OSError) or error.errno not in _REFUSED:
+        return None
+    what = error.filename if isinstance(error.filename, str) else "a file"
+    return f"the system refuses {what}: {error.strerror}: check permissions and free space, or choose another place"
+
+
 def _other(error: Exception, debug: bool) -> NoReturn:
     """End for what is no error of ours: wrong usage, a missing library, or a bug."""
     kind = type(error).__name__
@@ -130,6 +142,8 @@ def _other(error: Exception, debug: bool) -> NoReturn:
         sys.exit(getattr(error, "exit_code", 0))
     if debug:
         raise error
+    if (refused := refused_by_system(error)) is not None:
+        _fail(refused, USER_ERROR)
     if isinstance(error, ImportError):
         told = missing_dependency("this verb", error)
         if told is not None:

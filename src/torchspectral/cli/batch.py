@@ -271,7 +271,11 @@ def _guarded(
     except TorchspectralError as error:
         said = f"{type(error).__name__}: {error}"
     except Exception as error:  # one bad granule must not cost the night's other hundred
-        said = f"this is a bug in torchspectral: {type(error).__name__}: {error} (run it alone with --debug)"
+        from torchspectral.cli.app import refused_by_system
+
+        said = refused_by_system(error) or (
+            f"this is a bug in torchspectral: {type(error).__name__}: {error} (run it alone with --debug)"
+        )
     return {**named(number), "status": "failed", "error": said}
 
 

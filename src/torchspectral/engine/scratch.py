@@ -109,7 +109,7 @@ class Workspace:
         free = shutil.disk_usage(self.folder).free
         if need > free:
             raise OutputFailed(
-                f"{self.folder.parent} has {free / 1e9:.1f} GB free, expected {need / 1e9:.1f} GB for {name}: "
+                f"{self.folder.parent} has {free / 1e6:.1f} MB free, expected {need / 1e6:.1f} MB for {name}: "
                 "free space or choose another place"
             )
         made = FileScratch.create(path, size, dtype, interleave)

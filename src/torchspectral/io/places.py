@@ -121,6 +121,8 @@ def save_spectra_at(
 def _picture(spectra: xr.DataArray, cube: xr.DataArray, target: Path) -> None:
     from matplotlib.figure import Figure
 
+    from torchspectral.io.raw import picture_file
+
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot()
     wavelength = spectra["wavelength"].values
@@ -136,10 +138,5 @@ def _picture(spectra: xr.DataArray, cube: xr.DataArray, target: Path) -> None:
     if spectra.sizes["spectrum"] > 1:
         axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.stem}.partial{target.suffix}")
-    try:
+    with picture_file(target) as part:
         figure.savefig(part, dpi=150)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)

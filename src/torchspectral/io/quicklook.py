@@ -37,9 +37,11 @@ def save_quicklook(
         There is no image in it, but a spectral library, say.
     BandMismatch
         No band near a wavelength.
-    OutputExists
+    OutputExists, OutputFailed
     """
     from matplotlib.image import imsave
+
+    from torchspectral.io.raw import picture_file
 
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
@@ -51,13 +53,8 @@ def save_quicklook(
     step = max(1, -(-max(cube.sizes["y"], cube.sizes["x"]) // size))
     thin = cube.isel(y=slice(None, None, step), x=slice(None, None, step))
     picture = thin.hsi.rgb(wavelengths=wavelengths, max_size=size)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.stem}.partial{target.suffix}")
-    try:
+    with picture_file(target) as part:
         imsave(part, picture[..., :3] if target.suffix.lower() in (".jpg", ".jpeg") else picture)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
     report = Report(method="quicklook", inputs={"cube": ", ".join(cube.attrs.get("source", []))})
     report.notes.append(
         f"one pixel of every {step} x {step}, {picture.shape[1]} x {picture.shape[0]} pixels"

@@ -451,6 +451,27 @@ def _runs(indices: np.ndarray, gap: int) -> Iterator[tuple[slice, tuple[int, int
         yield slice(first, last), (int(indices[first]), int(indices[last - 1]) + 1)
 
 
+@contextlib.contextmanager
+def picture_file(target: Path) -> Iterator[Path]:
+    """A name of the same kind beside `target` to write to; it becomes `target` when the block is done, else nothing.
+
+    Raises
+    ------
+    OutputFailed
+        The system refuses the folder or the file.
+    """
+    part = target.with_name(f".{target.stem}.partial{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_failed(target, error) from error
+
+
 def output_failed(path: str | Path, error: OSError) -> OutputFailed:
     """Turn an error of the system into `OutputFailed` with its reason in words."""
     what = {

@@ -201,6 +201,8 @@ def write(result: Result, path: str | Path, *, overwrite: bool = False) -> Path:
         raise OutputExists(f"{target} exists: ask to overwrite, or choose another name")
     from matplotlib.figure import Figure
 
+    from torchspectral.io.raw import picture_file
+
     table = result["bands"]
     wave = table["wavelength"].to_numpy(float)
     known = bool(np.isfinite(wave).all())
@@ -216,8 +218,6 @@ def write(result: Result, path: str | Path, *, overwrite: bool = False) -> Path:
     lower.set_xlabel("wavelength [nm]" if known else "band")
     for band in np.flatnonzero(table["dead"]):
         lower.axvline(x[band], color="0.8", zorder=0)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.stem}.partial{target.suffix}")
-    figure.savefig(part, dpi=120)
-    part.replace(target)
+    with picture_file(target) as part:
+        figure.savefig(part, dpi=120)
     return target
