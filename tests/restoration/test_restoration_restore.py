@@ -77,6 +77,9 @@ def test_likeness_and_edges_tell_noise_from_scene() -> None:
     clean, noisy = scene(rows=60, cols=50)
     good = account.compare(noisy, noisy.copy(data=clean.astype(np.float32)))
     assert good["likeness"].abs().max() < 0.1 and good["edges"].abs().max() < 0.1
+    true = np.sqrt(np.mean((noisy.values - clean) ** 2, axis=(1, 2)))
+    np.testing.assert_allclose(good["noise_before"], true, rtol=0.1)  # the scene's own slopes are no noise
+    assert (good["snr_after"] > good["snr_before"] + 15).all()
     smooth = np.stack([gaussian_filter(band, 2) for band in clean]).astype(np.float32)
     bad = account.compare(noisy.copy(data=clean.astype(np.float32)), noisy.copy(data=smooth))
     assert bad["likeness"].min() > 0.5 and bad["edges"].median() > 0.3

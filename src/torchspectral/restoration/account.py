@@ -63,8 +63,9 @@ def compare(before: xr.DataArray, after: xr.DataArray, *, progress: Progress = n
     -------
     DataFrame, one row a band
         ``band`` (1-based), ``wavelength`` [nm], ``pixels``, ``removed`` (root mean square of before - after),
-        ``bias`` (mean of it), ``noise_before, noise_after`` (standard deviation from differences of neighbours
-        across and along track), ``snr_before, snr_after`` [dB, mean square over noise variance], ``likeness``
+        ``bias`` (mean of it), ``noise_before, noise_after`` (standard deviation by Immerkaer's mask, which planes and
+        straight edges do not raise, but detail of single pixels does: an upper bound), ``snr_before, snr_after``
+        [dB, mean square over noise variance: a lower bound], ``likeness``
         (correlation of neighbours in the removed part: near 0 for noise, large where the scene shows in it) and ``edges``
         (correlation of its size with the gradient of the restored band), in the cube's units where no other is given.
 
@@ -72,6 +73,10 @@ def compare(before: xr.DataArray, after: xr.DataArray, *, progress: Progress = n
     ------
     BadCube
         The cubes differ in size.
+
+    References
+    ----------
+    Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 64(2), 1996.
     """
     return account(before, after, progress=progress)[0]
 
@@ -113,10 +118,12 @@ def account(
             else (np.concatenate(pair, axis=1) for pair in zip(last, (one, two), strict=True))
         )
         tall, restored = above
-        _add(sums, _differences(tall, restored, axis=1))
-        _add(sums, _edges(tall, restored))
+        _add(sums, _bends(tall, restored))
+        near = slice(max(tall.shape[1] - one.shape[1] - 1, 0), None)
+        _add(sums, _differences(tall[:, near], restored[:, near], axis=1))
+        _add(sums, _edges(tall[:, near], restored[:, near]))
         _add(sums, _angles(one, two))
-        last = one[:, -1:], two[:, -1:]
+        last = tall[:, -2:], restored[:, -2:]
         progress(Step("account", share))
     table = _table(before, sums)
     changed = sums["difference_square"] > CHANGED**2 * sums["square_before"]
@@ -138,7 +145,7 @@ def account(
 def _table(cube: xr.DataArray, sums: dict[str, Any]) -> pd.DataFrame:
     n, pairs = sums["n"], sums["pairs"]
     with np.errstate(invalid="ignore", divide="ignore"):
-        noise = {key: np.sqrt(sums[f"gap_{key}"] / pairs / 2) for key in ("before", "after")}
+        noise = {key: _noise(sums, key) for key in ("before", "after")}
         snr = {key: 10 * np.log10(sums[f"square_{key}"] / n / noise[key] ** 2) for key in noise}
         bias = sums["difference"] / n
         power = sums["difference_square"] / n - bias**2
@@ -187,6 +194,23 @@ def _differences(one: np.ndarray, two: np.ndarray, axis: int) -> dict[str, np.nd
         "gap_after": (np.where(valid, second, 0) ** 2).sum((1, 2)),
         "gap_removed": (np.where(valid, removed, 0) ** 2).sum((1, 2)),
     }
+
+
+def _bends(one: np.ndarray, two: np.ndarray) -> dict[str, np.ndarray]:
+    """Sums of the size of second differences across of second differences along track."""
+    first, second = (np.abs(np.diff(np.diff(x, 2, axis=2), 2, axis=1)) for x in (one, two))
+    valid = np.isfinite(first) & np.isfinite(second)
+    return {
+        "bends": valid.sum((1, 2)),
+        "bend_before": np.where(valid, first, 0).sum((1, 2)),
+        "bend_after": np.where(valid, second, 0).sum((1, 2)),
+    }
+
+
+def _noise(sums: Mapping[str, Any], key: str) -> np.ndarray:
+    """Standard deviation of the noise of each band; from differences of neighbours where a scene is too narrow."""
+    found = np.sqrt(np.pi / 2) / 6 * sums[f"bend_{key}"] / sums["bends"]
+    return np.where(sums["bends"] > 0, found, np.sqrt(sums[f"gap_{key}"] / sums["pairs"] / 2))
 
 
 def _edges(one: np.ndarray, two: np.ndarray) -> dict[str, np.ndarray]:
