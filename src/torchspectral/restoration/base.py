@@ -92,6 +92,9 @@ def restore(
     card = registry.card(ROOM, method)
     cube, values, notes = check_cube(cube), dict(settings or {}), list[str]()
     known: Any = dict(state) if state is not None else None
+    foresee = getattr(registry.load_target(card.target), "foresee", None)
+    if foresee is not None:
+        values, reasons = foresee(cube, values)
     if weights is not None and known is not None:
         raise BadSettings("got weights and a state, expected one of them")
     if "weights" in card.needs and known is None:

@@ -247,6 +247,11 @@ class RestorationRecipe(Recipe):
             facts.append(found.facts.chosen)
         return torch.stack(made), tasks, facts
 
+    def always_alike(self, clean: torch.Tensor) -> tuple[torch.Tensor, list[int], list[dict[str, Any]]]:
+        """`degraded` for validation: the same patches are always degraded alike."""
+        seed = torch.Generator(clean.device).manual_seed(int(float(clean.double().abs().sum()) * 1000) % 2**31)
+        return self.degraded(clean, 0, seed)
+
     def restored(
         self, model: torch.nn.Module, noisy: torch.Tensor, tasks: list[int], facts: list[dict[str, Any]]
     ) -> torch.Tensor:
@@ -260,6 +265,17 @@ class RestorationRecipe(Recipe):
         distance = torch.nn.functional.l1_loss if self.settings.distance == "l1" else torch.nn.functional.mse_loss
         return distance(out, clean)
 
+    def misfit(
+        self,
+        model: torch.nn.Module,
+        noisy: torch.Tensor,
+        clean: torch.Tensor,
+        tasks: list[int],
+        facts: list[dict[str, Any]],
+    ) -> torch.Tensor:
+        """Loss of a degraded batch."""
+        return self.compared(self.restored(model, noisy, tasks, facts), clean)
+
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Loss of a batch that is degraded here."""
         clean = batch["target"].float()
@@ -268,7 +284,7 @@ class RestorationRecipe(Recipe):
             clean = torch.where(turn.to(clean.device)[:, None, None, None], clean.flip(1), clean)
         noisy, tasks, facts = self.degraded(clean, self.step * self.settings.batch, None, self.step)
         noisy, clean = self.turned(noisy, clean)
-        loss = self.compared(self.restored(model, noisy, tasks, facts), clean)
+        loss = self.misfit(model, noisy, clean, tasks, facts)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             # A layer that this step did not use still takes part in the exchange of gradients.
             loss = loss + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
@@ -283,8 +299,7 @@ class RestorationRecipe(Recipe):
         from torchspectral.metrics import MPSNR, MeanAngle
 
         clean = batch["target"].float()
-        seed = torch.Generator(clean.device).manual_seed(int(float(clean.double().abs().sum()) * 1000) % 2**31)
-        noisy, tasks, facts = self.degraded(clean, 0, seed)
+        noisy, tasks, facts = self.always_alike(clean)
         out = self.restored(model, noisy, tasks, facts)
         quality, plain, angle = MPSNR(cap=100), MPSNR(cap=100), MeanAngle(degrees=True)
         sums = np.zeros(3)

@@ -17,6 +17,7 @@ import torch
 from torchspectral.errors import BadSettings, UnknownName, closest
 from torchspectral.learn.recipe import Recipe, TrainingSettings
 from torchspectral.restoration.degrading_recipe import Rates, RestorationRecipe, RestorationTraining
+from torchspectral.restoration.mp_hsir.predictor_training import NaturalPredictorRecipe, PredictorRecipe
 from torchspectral.restoration.mp_hsir.tasks import NATURAL
 from torchspectral.restoration.mp_hsir.training import MPHSIRRecipe
 from torchspectral.restoration.volumes import initialise
@@ -97,6 +98,8 @@ def _families() -> dict[str, type[RestorationRecipe]]:
             found[name] = HSDTPnPRecipe
         elif name.startswith("man-"):
             found[name] = MANRecipe
+        elif name.startswith("mp-hsir-predictor"):
+            found[name] = NaturalPredictorRecipe if name.endswith("natural") else PredictorRecipe
         elif name.startswith("mp-hsir"):
             found[name] = MPHSIRRecipe
     return found

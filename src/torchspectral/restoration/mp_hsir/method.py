@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import nn
 
 from torchspectral.engine.method import BandRule, Input, Method, Scale, SceneInfo, Scope, Size, State, Tile
@@ -33,8 +34,10 @@ class MPHSIRSettings(Settings):
 
     task: str = setting(
         "denoise",
-        f"what to undo: {', '.join(WORDS)}, a number of the weights' tasks, or several joined with + (equal shares)",
+        f"what to undo: {', '.join(WORDS)}, a number of the weights' tasks, or several joined with + (equal shares); "
+        "auto (by `restore`): told by gaps of the scene, else by the predictor",
     )
+    predictor: Path | None = setting(None, "weights of a trained mp-hsir-predictor, for task=auto")
     text_features: Path | None = setting(
         None, "file (.npy, .safetensors) of the task prompts' CLIP features, tasks x 512, for weights trained with them"
     )
@@ -106,6 +109,24 @@ class MPHSIR(Method):
         self.text = None if s.text_features is None else torch.from_numpy(read_text_features(s.text_features))
         self.info: SceneInfo | None = None
         self._built: tuple[Any, nn.Module] | None = None
+
+    @classmethod
+    def foresee(cls, cube: xr.DataArray, settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Settings for a scene, the task among them where it is to be told from the scene; and why.
+
+        Raises
+        ------
+        BadSettings, BadWeights, BandMismatch, BadInput
+        """
+        given = {key: value for key, value in settings.items() if key != "predictor"}
+        if str(settings.get("task", "")).strip().lower() != "auto":
+            if settings.get("predictor") is not None:
+                raise BadSettings("got a predictor and a task, expected task=auto with it")
+            return given, []
+        from torchspectral.restoration.mp_hsir.telling import tell
+
+        task, why = tell(cube, settings.get("predictor"))
+        return {**given, "task": task}, [why]
 
     def prepare(self, info: SceneInfo) -> None:
         """Keep the scene's bands for the report."""

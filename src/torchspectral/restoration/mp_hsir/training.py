@@ -21,15 +21,15 @@ from torchspectral.learn.recipe import Scene, TrainingSettings
 from torchspectral.learn.scenes import cubes_of
 from torchspectral.restoration.degrading_recipe import RestorationRecipe, RestorationTraining
 from torchspectral.restoration.mp_hsir.bridge import Bridge, model_grid
-from torchspectral.restoration.mp_hsir.tasks import REMOTE, read_text_features
+from torchspectral.restoration.mp_hsir.tasks import NATURAL, REMOTE, read_text_features
 from torchspectral.settings import setting
 
 TURNS = 8
 """Flips and quarter turns of a square, the first of which changes nothing."""
 
 
-class MPHSIRTraining(RestorationTraining):
-    """Settings of the training of MP-HSIR (natural scenes: 100 epochs; remote sensing: 300 at half the rate)."""
+class TaskTraining(RestorationTraining):
+    """Settings of the training on several tasks."""
 
     batch: int = setting(32, "patches in a step, over all devices", ge=1)
     learning_rate: float = setting(2e-4, "learning rate; 1e-4 for remote sensing", gt=0)
@@ -43,8 +43,6 @@ class MPHSIRTraining(RestorationTraining):
         "stripes then run along track, too",
     )
     reversal: bool = setting(False, "augment by turning the order of the bands round, with probability 1/2")
-    clamp: bool = setting(True, "the output is clamped to 0..1 before the loss")
-    distance: Literal["mse", "l1"] = setting("l1", "loss: mean squared error, or mean absolute difference")
     grid: str = setting(
         "scenes",
         "bands of the network: scenes, those that all scenes share; paper, the published evenly spaced ones (400 to "
@@ -52,6 +50,13 @@ class MPHSIRTraining(RestorationTraining):
         "that covers half of them are interpolated",
         pattern=r"^(scenes|paper|[0-9.]+:[0-9.]+:[0-9]+)$",
     )
+
+
+class MPHSIRTraining(TaskTraining):
+    """Settings of the training of MP-HSIR (natural scenes: 100 epochs; remote sensing: 300 at half the rate)."""
+
+    clamp: bool = setting(True, "the output is clamped to 0..1 before the loss")
+    distance: Literal["mse", "l1"] = setting("l1", "loss: mean squared error, or mean absolute difference")
     text_features: Path | None = setting(
         None,
         "file (.npy, .safetensors) of the task prompts' CLIP features, tasks x 512: the learned prompts begin from them, "
@@ -63,29 +68,12 @@ class MPHSIRTraining(RestorationTraining):
     )
 
 
-class MPHSIRRecipe(RestorationRecipe):
-    """MP-HSIR: one network for all tasks, each sample with one of them."""
+class TaskRecipe(RestorationRecipe):
+    """A network for several tasks; each sample is degraded by one of them."""
 
-    Settings: ClassVar[type[TrainingSettings]] = MPHSIRTraining
+    Settings: ClassVar[type[TrainingSettings]] = TaskTraining
     fixed_bands: ClassVar[bool] = True
     tasks: ClassVar[tuple[str, ...]] = REMOTE
-
-    def __init__(self, settings: TrainingSettings | None = None) -> None:
-        super().__init__(settings)
-        self.text: torch.Tensor | None = None
-        if self.settings.text_features is not None:
-            features = read_text_features(self.settings.text_features)
-            if len(features) != len(self.tasks):
-                raise BadSettings(
-                    f"got text features of {len(features)} tasks and a network of {len(self.tasks)}: expected a row for "
-                    f"each of {', '.join(self.tasks)}"
-                )
-            self.text = torch.from_numpy(features)
-        elif self.settings.text_mode in ("paper", "released"):
-            raise BadSettings(
-                f"got text_mode={self.settings.text_mode} without text features: give text_features=FILE, or leave the "
-                "mode out"
-            )
 
     def asked(self, noise: str) -> list[str]:
         """Names of the tasks, each with its own ranges.
@@ -118,7 +106,8 @@ class MPHSIRRecipe(RestorationRecipe):
 
     def _grid(self) -> np.ndarray:
         if self.settings.grid == "paper":
-            found = model_grid(31 if len(self.tasks) < len(REMOTE) else 100, len(self.tasks))
+            haze = "haze" in self.tasks
+            found = model_grid(100 if haze else 31, len(REMOTE if haze else NATURAL))
             assert found is not None
             return found
         first, last, count = self.settings.grid.split(":")
@@ -151,19 +140,8 @@ class MPHSIRRecipe(RestorationRecipe):
         return {"target": np.tensordot(there, found["target"], 1)}
 
     def model_arguments(self) -> dict[str, Any]:
-        """Bands, tasks, and what text features do."""
-        arguments = super().model_arguments() | {"tasks": len(self.tasks)}
-        if self.text is None or self.settings.text_mode == "learned":
-            return arguments
-        mode = "paper" if self.settings.text_mode == "auto" else self.settings.text_mode
-        return arguments | {"text_mode": mode, "stored_text": True}
-
-    def fresh(self) -> torch.nn.Module:
-        """The network; its learned prompts begin from the text features where there are some."""
-        network = super().fresh()
-        if self.text is not None:
-            network.start_from(self.text)  # type: ignore[operator]
-        return network
+        """Bands and tasks."""
+        return super().model_arguments() | {"tasks": len(self.tasks)}
 
     def optimiser(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
         """AdamW."""
@@ -184,6 +162,44 @@ class MPHSIRRecipe(RestorationRecipe):
         pairs = [_turn(torch.stack(pair), code) for *pair, code in zip(noisy, clean, codes, strict=True)]
         both = torch.stack(pairs, 1)
         return both[0], both[1]
+
+
+class MPHSIRRecipe(TaskRecipe):
+    """MP-HSIR: one network for all tasks, told which."""
+
+    Settings: ClassVar[type[TrainingSettings]] = MPHSIRTraining
+
+    def __init__(self, settings: TrainingSettings | None = None) -> None:
+        super().__init__(settings)
+        self.text: torch.Tensor | None = None
+        if self.settings.text_features is not None:
+            features = read_text_features(self.settings.text_features)
+            if len(features) != len(self.tasks):
+                raise BadSettings(
+                    f"got text features of {len(features)} tasks and a network of {len(self.tasks)}: expected a row for "
+                    f"each of {', '.join(self.tasks)}"
+                )
+            self.text = torch.from_numpy(features)
+        elif self.settings.text_mode in ("paper", "released"):
+            raise BadSettings(
+                f"got text_mode={self.settings.text_mode} without text features: give text_features=FILE, or leave the "
+                "mode out"
+            )
+
+    def model_arguments(self) -> dict[str, Any]:
+        """Bands, tasks, and what text features do."""
+        arguments = super().model_arguments()
+        if self.text is None or self.settings.text_mode == "learned":
+            return arguments
+        mode = "paper" if self.settings.text_mode == "auto" else self.settings.text_mode
+        return arguments | {"text_mode": mode, "stored_text": True}
+
+    def fresh(self) -> torch.nn.Module:
+        """The network; its learned prompts begin from the text features where there are some."""
+        network = super().fresh()
+        if self.text is not None:
+            network.start_from(self.text)  # type: ignore[operator]
+        return network
 
     def restored(
         self, model: torch.nn.Module, noisy: torch.Tensor, tasks: list[int], facts: list[dict[str, Any]]
