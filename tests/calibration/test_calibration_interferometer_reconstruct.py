@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,3 +217,31 @@ def test_a_folder_becomes_a_device_with_pictures(samples: Path, tmp_path: Path) 
         fp.fits_figure(result["device"], source, [99])
     folder_result = fp.calibrate_folder(folder, tmp_path / "folder", recipe="imagaz_1", pictures=False)
     assert (tmp_path / "folder" / "table.csv").exists() and len(folder_result.paths) == 2
+
+
+_CHART = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import torchspectral as ts
+from calibrate_interferometer import _plot, chart, figure_png, fp
+cube, device = chart(Path(sys.argv[1]))
+y = fp.simulate(cube, device, noise=0.001)
+kept, error = {}, {}
+for method in ("phillips-twomey", "ridge", "pinv"):
+    x = ts.reconstruct(y, device, method=method, wavelength=cube["wavelength"].values)["spectra"].values
+    kept[0.001, method], error[method] = x, float(np.linalg.norm(x - cube.values) / np.linalg.norm(cube.values))
+Path(sys.argv[2]).write_bytes(figure_png(_plot(cube, kept)))
+print(json.dumps(error))
+"""
+
+
+@pytest.mark.slow
+def test_a_chart_through_the_real_instrument(samples: Path, tmp_path: Path) -> None:
+    """24 smooth reflectances on the ColorChecker image's wavenumbers come back, and are drawn, as in the benchmark."""
+    words = [sys.executable, "-c", _CHART, str(samples), str(tmp_path / "chart.png")]
+    benchmarks = Path(__file__).resolve().parents[2] / "benchmarks"
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=600, cwd=benchmarks)
+    error = json.loads(done.stdout.splitlines()[-1])
+    assert error["phillips-twomey"] < 0.03 and error["pinv"] > 2 * error["phillips-twomey"], error
+    assert (tmp_path / "chart.png").stat().st_size > 20_000

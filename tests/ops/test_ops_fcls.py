@@ -161,6 +161,42 @@ def test_ten_thousand_pixels_are_quick() -> None:
     assert best < 0.2, best
 
 
+@pytest.mark.slow
+def test_a_million_pixels_take_seconds() -> None:
+    """198 bands, ten endmembers, one core: below ten seconds, exact."""
+    import time
+
+    pixels, spectra = scene(10, 198, 250_000)
+    pixels = pixels.float()
+    solver = AbundanceSolver(spectra)
+    a = solver.solve(pixels)
+    start = time.process_time()
+    for _ in range(4):
+        solver.solve(pixels)
+    assert time.process_time() - start < 10
+    assert float(solver.kkt_violation(pixels[:, :20_000], a[:, :20_000]).max()) < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("p", "times"), [(4, 4), (10, 6)])
+def test_faster_than_the_compiled_active_set(p: int, times: float) -> None:
+    """Where spams is installed: its decompSimplex takes several times as long, both on one thread."""
+    import time
+
+    spams = pytest.importorskip("spams")
+    pixels, spectra = scene(p, 198, 50_000)
+    solver, single = AbundanceSolver(spectra), pixels.float()
+    y, e = np.asfortranarray(pixels.numpy()), np.asfortranarray(spectra.numpy().T)
+    calls = {"ours": lambda: solver.solve(single), "theirs": lambda: spams.decompSimplex(y, e, numThreads=1)}
+    best = dict.fromkeys(calls, np.inf)
+    for _ in range(3):
+        for name, call in calls.items():
+            start = time.process_time()
+            call()
+            best[name] = min(best[name], time.process_time() - start)
+    assert best["theirs"] > times * best["ours"], best
+
+
 def test_both_ways_of_applying_patterns_agree() -> None:
     from torchspectral.ops.fcls import _gathered, _grouped
 
