@@ -29,7 +29,7 @@ COMMON: dict[str, Any] = {
 OWN: dict[str, dict[str, Any]] = {
     "spectralearth-dino": {"momentum": 0.99, "outputs": 32, "hidden": 64, "bottleneck": 32},
     "spectralearth-mae": {"learning_rate": 3e-3, "decoder_dim": 32, "decoder_heads": 2, "mask": 0.5},
-    "spectralearth-moco": {"learning_rate": 0.05, "momentum": 0.99, "queue": 256, "hidden": 64, "outputs": 32},
+    "spectralearth-moco": {"learning_rate": 0.05, "momentum": 0.99, "queue": 128, "hidden": 64, "outputs": 32},
 }
 
 
@@ -46,12 +46,14 @@ def test_the_loss_falls_without_collapse(method: str, which: str, samples: Path,
     )  # fmt: skip
     curves = made["curves"]
     for name, least in (("train_loss", 0.1), ("held_out_loss", 0.01)):
-        losses = curves[name].to_numpy()
+        # Random keys are told apart easily: MoCo's first steps, whose queue is not yet of patches, do not count.
+        losses = curves[name].to_numpy()[int(name == "train_loss" and method.endswith("moco")) :]
         assert np.mean(losses[-2:]) < losses[0] - least, curves.round(3).T.to_string()
     if method.endswith("dino"):
         assert curves["held_out_entropy"].iloc[-1] < curves["held_out_entropy_of_all"].iloc[-1] - 0.1
     if method.endswith("moco"):
         assert curves["held_out_similarity"].iloc[-1] < 0.9
+        assert curves["held_out_found"].iloc[-1] > 2 * curves["held_out_found"].iloc[0]
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
