@@ -73,8 +73,9 @@ def data_of(case: str, folder: Path) -> tuple[list[Any], dict[str, Any]]:
     if method == "softcon":
         file = folder / "cover.tif"
         profile = {"driver": "GTiff", "height": 64, "width": 64, "count": 1, "dtype": "uint8", "crs": "EPSG:32632"}
-        with rasterio.open(file, "w", transform=GRID, **profile) as out:
-            out.write((kinds(field=28) + 1).astype(np.uint8), 1)
+        if not file.exists():  # a resumed run must find the very file
+            with rasterio.open(file, "w", transform=GRID, **profile) as out:
+                out.write((kinds(field=28) + 1).astype(np.uint8), 1)
         from torchspectral.backbones.softcon.bands import softcon_bands
 
         cube = scene(13).assign_coords(wavelength=("band", np.array(softcon_bands().wavelengths)))

@@ -55,6 +55,7 @@ def same(a: Any, b: Any) -> bool:
 @pytest.mark.parametrize("case", CASES)
 def test_killed_goes_on_alike(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "plot", Run.plot)  # put back afterwards
+    data_of(case, tmp_path)
     process = multiprocessing.get_context("spawn").Process(target=killed, args=(case, tmp_path, "parts"))
     process.start()
     whole = run(case, tmp_path, "whole")

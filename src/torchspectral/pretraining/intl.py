@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -97,7 +98,7 @@ class INTLRecipe(PretrainingRecipe):
             plans.append(self.plan(size=min(size, self.view_size), scale=(least, most), blur=s.blur / 2))
         return tuple(plans)
 
-    @property
+    @cached_property
     def steps_of_size(self) -> int:
         """Sides of views are multiples of it: the patch of a transformer."""
         if "-vit-" not in self.settings.backbone:

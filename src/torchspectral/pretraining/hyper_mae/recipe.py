@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -160,7 +161,7 @@ class HyperMAERecipe(PretrainingRecipe):
 
     # Network
 
-    @property
+    @cached_property
     def patch_size(self) -> int:
         """Pixels a side of a token."""
         return int(self.arguments()["patch_size"])
