@@ -53,6 +53,11 @@ def test_threshold_nodata_and_zero_pixels() -> None:
     assert list(classes[0, :3]) == [255, 0, 0]
     assert (classes[1:] == numbers[1:]).all()
     assert np.isnan(result["angles"].values[:, 0, :2]).all()
+    assert not any("unclassified" in note for note in result.report.notes)
+    strict = ts.classify(cube, library=ts.make_spectra(spectra[:, ::-1], list("abc")), settings={"max_angle": 1e-4})
+    assert any(
+        "of the pixels are unclassified: they lie farther than max_angle=0.0001" in n for n in strict.report.notes
+    )
 
 
 def test_labels_give_class_means_with_their_own_numbers() -> None:

@@ -91,6 +91,11 @@ def area_review(cube: xr.DataArray, notes: Sequence[str]) -> Review:
             str(row["name"]): {"pixels": int(row["pixels"]), "hectares": _finite(row["hectares"])}
             for _, row in table.iterrows()
         }
+        left = table.loc[table["class"] == 0, "share"].sum()
+        if left > 0.5:
+            limit = (report.settings or {}).get("max_angle")
+            why = f": they lie farther than max_angle={limit:g} rad from every reference" if limit else ""
+            report.notes.append(f"{left:.0%} of the pixels are unclassified{why}")
         return {"areas": table}
 
     return Review(look, (Output("areas", kind="table"),))
