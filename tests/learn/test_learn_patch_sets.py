@@ -158,6 +158,31 @@ def test_broken_after_indexing_gives_way_to_the_next(tmp_path: Path) -> None:
     assert np.array_equal(kept.sample("train", 1)["image"], kept.sample("train", 2)["image"])
 
 
+def test_the_first_file_may_be_broken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = miniatures.pretraining(tmp_path / "set", bands=3)
+    whole = open_patch_set(root)
+    first, second = (root / whole.index.path(int(row)) for row in whole.rows[:2])
+    first.write_bytes(first.read_bytes()[:-50])
+    second.write_bytes(b"no tiff")
+    with pytest.raises(BrokenProduct, match=r"loc000/.*truncated.*broken=skip"):
+        open_patch_set(root)
+    with caplog.at_level(logging.WARNING, "torchspectral"):
+        found = open_patch_set(root, broken="skip")
+    assert len(found) == 7 and found.bands.scale == whole.bands.scale and found.bands.wavelength.size == 3
+    names = {path.relative_to(root).as_posix() for path in (first, second)}
+    assert set(found.skipped) == names and all(name in caplog.text for name in names)
+    # One that breaks beyond the first is left out of what is computed over the set.
+    chosen = int(found.part("train")[-1])
+    (root / found.index.path(chosen)).unlink()
+    sheet = found.sheet().values
+    assert np.isnan(sheet).any() and np.isfinite(sheet).any() and np.isfinite(found.statistics()[0]).all()
+    assert store_of(root, broken="skip", cache=0).sample("train", 0)["image"].shape == (3, 8, 8)
+    for path in (root / found.index.path(int(row)) for row in found.rows):
+        path.write_bytes(b"no tiff")
+    with pytest.raises(BrokenProduct, match=r"every file|in a row"):
+        open_patch_set(root, broken="skip")
+
+
 def test_several_sensors_are_told_apart(tmp_path: Path) -> None:
     root = miniatures.pretraining(tmp_path / "set", places=4)
     for k in range(2):

@@ -9,11 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from torchspectral.errors import BadInput
+from torchspectral.errors import BadCube, BadInput, BrokenProduct, ProductNotFound, TooLarge, UnknownProduct
 from torchspectral.learn.patch_sets.entries import Entry, Probed, Walk
 from torchspectral.learn.patch_sets.facts import Codes
 from torchspectral.learn.patch_sets.index import Index
 from torchspectral.learn.patch_sets.rasters import Bands, Cut, describe_raster, probe_raster, read_raster
+
+MOST_BROKEN = 64
+"""Files in a row that are looked into for what the numbers of a set are."""
 
 
 class Layout(ABC):
@@ -73,6 +76,40 @@ class Layout(ABC):
     def describe(self, path: str, bands: int, dtype: str) -> Bands:
         """What the stored numbers of patches like this one are."""
         return describe_raster(self.root / path)
+
+    def describe_first(self, index: Index, rows: np.ndarray, skip: bool = False) -> tuple[Bands, dict[str, str]]:
+        """What the stored numbers of patches of one kind are, and the files at their begin that are broken by now.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Of the index.
+        skip : bool
+            Whether a later file may tell where the first is broken.
+
+        Raises
+        ------
+        BrokenProduct
+        """
+        facts = index.kinds[int(index.columns["kind"][rows[0]])]
+        count, broken = int(facts["bands"]), dict[str, str]()
+        for row in rows[:MOST_BROKEN].tolist():
+            path = index.path(row)
+            try:
+                found = self.describe(path, count, str(facts["dtype"]))
+                if found.wavelength.size != count:
+                    raise BrokenProduct(
+                        f"it has {found.wavelength.size} bands, and had {count} when the index was made"
+                    )
+                return found, broken
+            except (BadCube, BrokenProduct, ProductNotFound, TooLarge, UnknownProduct) as error:
+                if not skip:
+                    raise BrokenProduct(
+                        f"{self.root / path} is broken: {error}; replace it, or skip broken files with broken=skip"
+                    ) from None
+                broken[path] = str(error)
+        first, why = next(iter(broken.items()))
+        raise BrokenProduct(f"{len(broken)} files in a row of {self.root} are broken, such as {first}: {why}")
 
     def read(self, index: Index, row: int, cut: Cut | None = None, later: bool = False) -> np.ndarray:
         """Stored numbers (band, y, x) of a patch, or of its other date.

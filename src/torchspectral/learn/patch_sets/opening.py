@@ -74,25 +74,26 @@ def open_patch_set(
     kinds = [k for k in range(len(index.kinds)) if bool((index.columns["kind"] == k).any())]
     if not kinds:
         raise BrokenProduct(f"every file of {path} is broken")
-    rows = np.flatnonzero(index.columns["kind"] == _chosen(made, index, kinds, sensor))
-    skipped = index.broken if broken == "skip" else None
-    found = PatchSet(made, index, rows, skipped)
+    skip = broken == "skip"
+    rows = np.flatnonzero(index.columns["kind"] == _chosen(made, index, kinds, sensor, skip))
+    found = PatchSet(made, index, rows, index.broken if skip else None)
+    if late := found.skipped.keys() - index.broken.keys():
+        get_logger("learn").warning("%s: %s broke since the index was made; skipped", path, ", ".join(sorted(late)))
     for note in made.notes:
         get_logger("learn").info("%s: %s", path, note)
     return found
 
 
-def _chosen(layout: Layout, index: Index, kinds: Sequence[int], sensor: str) -> int:
+def _chosen(layout: Layout, index: Index, kinds: Sequence[int], sensor: str, skip: bool) -> int:
     if len(kinds) == 1 and not sensor:
         return kinds[0]
     found: dict[int, list[str]] = {}
     counts = {k: int((index.columns["kind"] == k).sum()) for k in kinds}
     for k in kinds:
-        row = int(np.flatnonzero(index.columns["kind"] == k)[0])
         facts = index.kinds[k]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            name = layout.describe(index.path(row), int(facts["bands"]), str(facts["dtype"])).sensor
+            name = layout.describe_first(index, np.flatnonzero(index.columns["kind"] == k), skip)[0].sensor
         found[k] = [w for w in (name, str(facts["bands"]), f"{facts['bands']}-{facts['dtype']}", f"kind-{k + 1}") if w]
     if sensor:
         fits = [k for k in kinds if sensor.lower() in found[k]]

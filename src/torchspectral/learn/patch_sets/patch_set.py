@@ -10,14 +10,14 @@ import xarray as xr
 from xarray.core import indexing
 
 from torchspectral.cube import make_cube
-from torchspectral.errors import BadInput, BandMismatch, BrokenProduct, UnknownName, closest
+from torchspectral.errors import BadInput, BandMismatch, BrokenProduct, TooLarge, UnknownName, closest
 from torchspectral.geo.grids import place
 from torchspectral.io.readers.base import StoredArray, decode_values
 from torchspectral.learn.patch_sets.entries import PARTS, TEST
 from torchspectral.learn.patch_sets.index import Index
 from torchspectral.learn.patch_sets.layout import Layout
 from torchspectral.learn.patch_sets.places import Ground, Split, ground_of, split_rows
-from torchspectral.learn.patch_sets.rasters import Bands, Cut
+from torchspectral.learn.patch_sets.rasters import Cut
 from torchspectral.learn.splits import HELD_OUT, TRAIN
 
 SHEET = 64
@@ -33,6 +33,8 @@ class PatchSet:
     index : Index
     rows : ndarray of int
         The patches of the index that belong to it: of one kind, and whole.
+    skipped : dict of str to str, optional
+        Broken files and why; None refuses them.
 
     Attributes
     ----------
@@ -45,16 +47,22 @@ class PatchSet:
         Bands, rows, columns of its smallest patch.
     skipped : dict of str to str
         Broken files and why, where they are skipped.
+
+    Raises
+    ------
+    BrokenProduct
+        The first file cannot be opened any more, and broken ones are refused; or several in a row cannot.
     """
 
     def __init__(self, layout: Layout, index: Index, rows: np.ndarray, skipped: dict[str, str] | None = None) -> None:
-        self.layout, self.index, self.rows = layout, index, rows
+        self.layout, self.index = layout, index
         self.skips = skipped is not None
-        self.skipped = dict(skipped or {})
         self.kind = int(index.columns["kind"][rows[0]])
         facts = index.kinds[self.kind]
         self.dtype = str(facts["dtype"])
-        self.bands: Bands = layout.describe(index.path(int(rows[0])), int(facts["bands"]), self.dtype)
+        self.bands, broken = layout.describe_first(index, rows, skip=self.skips)
+        self.rows = rows = rows[len(broken) :]
+        self.skipped = {**(skipped or {}), **broken}
         height, width = (int(index.columns[name][rows].min()) for name in ("height", "width"))
         self.shape = int(facts["bands"]), height, width
         self._split: Split | None = None
@@ -205,6 +213,22 @@ class PatchSet:
         """Physical values (band, y, x) of a patch, float32, NaN for nodata."""
         return self.decoded(self.stored(row, cut, later))
 
+    def values_or_nan(self, row: int, cut: Cut | None = None) -> np.ndarray:
+        """As `values`, but NaN for a broken file where these are skipped.
+
+        Raises
+        ------
+        BrokenProduct, TooLarge
+        """
+        try:
+            return self.values(row, cut)
+        except (BrokenProduct, TooLarge):
+            if not self.skips:
+                raise
+        height, width = (int(self.index.columns[name][row]) for name in ("height", "width"))
+        rows, cols = cut or (slice(0, height), slice(0, width))
+        return np.full((self.shape[0], rows.stop - rows.start, cols.stop - cols.start), np.nan, dtype=np.float32)
+
     def cube(self, row: int) -> xr.DataArray:
         """A patch as a cube on the ground."""
         values = self.values(row)
@@ -252,7 +276,7 @@ class PatchSet:
         chosen = np.sort(np.random.default_rng([seed, 9]).permutation(rows)[:count])
         total, square, number = (np.zeros(self.shape[0]) for _ in range(3))
         for row in chosen:
-            flat = self.values(int(row)).reshape(self.shape[0], -1).astype(np.float64)
+            flat = self.values_or_nan(int(row)).reshape(self.shape[0], -1).astype(np.float64)
             seen = np.isfinite(flat)
             flat = np.where(seen, flat, 0)
             total += flat.sum(1)
@@ -293,5 +317,5 @@ class _Sheet(StoredArray):
         for number in range(cols.start // self.side, -(-cols.stop // self.side)):
             left = number * self.side
             cut = slice(max(cols.start - left, 0), min(cols.stop - left, self.side))
-            parts.append(self.patches.values(int(self.chosen[number]), (rows, cut))[bands])
+            parts.append(self.patches.values_or_nan(int(self.chosen[number]), (rows, cut))[bands])
         return np.concatenate(parts, axis=2)

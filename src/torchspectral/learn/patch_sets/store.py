@@ -212,7 +212,7 @@ class PatchSetStore(PatchStore):
                 arrays = self._arrays(self.sets[place], place, rows, rng)
             except (BrokenProduct, TooLarge) as error:
                 if self.broken != "skip":
-                    raise
+                    raise type(error)(f"{error}; or skip broken files with broken=skip") from None
                 why = str(error)
                 self._told(why)
                 continue
