@@ -42,14 +42,14 @@ def test_tables_and_figures(scene: LabelledScene, tmp_path: Path) -> None:
         [scene],
         methods=["vca-fcls", "fcls", "sivm", "sunsal", "mesma", "nmf", "polygons"],
         out=tmp_path,
-        seeds=3,
+        seeds=2,
         method_settings={"nmf": {"iterations": 5}},
     )
     rows = {row["method"]: row for row in result["scores"]}
     assert rows["fcls"]["SAD [rad]"] == pytest.approx(0, abs=1e-6) and rows["fcls"]["seeds"] == 1
     assert rows["fcls"]["given"] == "true spectra" and rows["sivm"]["given"] == ""
     assert rows["mesma"]["SAD [rad]"] < 1e-3  # though it leaves bands out
-    assert rows["nmf"]["SAD [rad]"].n == 3 and rows["vca-fcls"]["RMSE"].n == 3
+    assert rows["nmf"]["SAD [rad]"].n == 2 and rows["vca-fcls"]["RMSE"].n == 2
     assert rows["fcls"]["RMSE"] < rows["vca-fcls"]["RMSE"].mean
     assert "drawn areas" in rows["polygons"]["note"] and rows["polygons"]["RMSE"] is None
     assert {row["method"] for row in result["scores-abundance"]} == set(rows)
@@ -206,14 +206,14 @@ def test_processes_change_nothing(scene: LabelledScene, tmp_path: Path) -> None:
 
 def test_samson_by_vca_reaches_the_published_figures(samples: Path, tmp_path: Path, no_figures: None) -> None:
     scenes = [load_scene(p) for p in find_scenes(samples / "unmixing/samson")]
-    result = bench_unmixing(scenes, methods=["vca-fcls", "fcls", "sivm"], out=tmp_path, seeds=5)
+    result = bench_unmixing(scenes, methods=["vca-fcls", "fcls", "sivm"], out=tmp_path, seeds=3)
     rows = {row["method"]: row for row in result["scores"]}
     assert rows["fcls"]["RMSE"] < 1e-4
     assert rows["sivm"]["SAD [rad]"] == pytest.approx(0.091, abs=0.001)
     assert rows["sivm"]["RMSE"] == pytest.approx(0.177, abs=0.001)
     parts = tmp_path / "parts/samson_1"
-    runs = [json.loads((parts / f"vca-fcls-{n}.json").read_text())["figures"][0] for n in range(5)]
+    runs = [json.loads((parts / f"vca-fcls-{n}.json").read_text())["figures"][0] for n in range(3)]
     errors = [run["angle|RMSE"] for run in runs]
     assert min(errors) < 0.10
-    np.testing.assert_allclose(errors[:3], [0.080, 0.139, 0.080], atol=0.001)
-    np.testing.assert_allclose([run["angle|SAD"] for run in runs[:3]], [0.102, 0.093, 0.102], atol=0.001)
+    np.testing.assert_allclose(errors, [0.080, 0.139, 0.080], atol=0.001)
+    np.testing.assert_allclose([run["angle|SAD"] for run in runs], [0.102, 0.093, 0.102], atol=0.001)
