@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
-from torchspectral.engine.method import AnySettings, Input, Method, Output, Scope, Size, Source, State, Tile
-from torchspectral.errors import BandMismatch
+from torchspectral.engine.method import AnySettings, Size, State, Tile
 from torchspectral.ops.total_variation import tv_denoise
-from torchspectral.restoration.classical.levels import noise_levels
+from torchspectral.restoration.classical.noise_fitted import NoiseFitted
 from torchspectral.settings import Settings, setting
 
 CHUNK = 1 << 18
@@ -31,7 +30,7 @@ class TotalVariationSettings(Settings):
     iterations: int = setting(50, "iterations of the fast gradient projection", ge=1, le=500)
 
 
-class TotalVariation(Method):
+class TotalVariation(NoiseFitted):
     """min |x - y|^2 / 2 + weight TV(x), isotropic (Rudin, Osher and Fatemi).
 
     With along="bands" each band has a weight by its own noise; with along="cube" all share one, so that the spectrum
@@ -49,30 +48,15 @@ class TotalVariation(Method):
     """
 
     Settings = TotalVariationSettings
-    inputs = (Input("cube"),)
-    outputs = (Output("cube"),)
-    scope = Scope.LOCAL
-    needs_fit = True
-    state_keys = ("noise",)
 
     def __init__(self, settings: AnySettings | None = None) -> None:
         super().__init__(settings)
         self.halo = self.settings.iterations + 1
 
-    def fit(self, source: Source, seed: int, state: State | None) -> State:
-        """Noise of each band."""
-        if state is not None and "noise" in state:
-            return state
-        if self.settings.sigma is not None:
-            return {"noise": torch.full((source.info.bands,), self.settings.sigma, dtype=torch.float64)}
-        return {"noise": noise_levels(source)}
-
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Minimise, (n, bands, y, x)."""
         cube, s = tile["cube"], self.settings
-        noise = state["noise"].to(cube)
-        if len(noise) != cube.shape[1]:
-            raise BandMismatch(f"the noise is of {len(noise)} bands, the cube has {cube.shape[1]}: fit it here")
+        noise = self.noise(cube, state).to(cube)
         if s.along == "cube":
             level = float(noise.square().mean().sqrt())
             return {"cube": tv_denoise(cube, s.weight * level, axes=(-3, -2, -1), iterations=s.iterations)}
@@ -88,7 +72,3 @@ class TotalVariation(Method):
         """Of the whole cube nine copies for its slopes and their multipliers; of single bands a copy."""
         pixels = size.rows * size.cols * size.bands * 4
         return {"fit": pixels, "apply": (14 if self.settings.along == "cube" else 3) * pixels}
-
-    def figures(self, state: State) -> dict[str, Any]:
-        """Median noise."""
-        return {"median_noise": float(f"{float(state['noise'].median()):.6g}")}

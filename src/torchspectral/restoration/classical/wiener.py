@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 
-from torchspectral.engine.method import AnySettings, Input, Method, Output, Scope, Size, Source, State, Tile
-from torchspectral.errors import BadSettings, BandMismatch
-from torchspectral.restoration.classical.levels import noise_levels
+from torchspectral.engine.method import AnySettings, Size, State, Tile
+from torchspectral.errors import BadSettings
+from torchspectral.restoration.classical.noise_fitted import NoiseFitted
 from torchspectral.settings import Settings, setting
 
 
@@ -23,7 +21,7 @@ class WienerSettings(Settings):
     )
 
 
-class Wiener(Method):
+class Wiener(NoiseFitted):
     """Each value is drawn to the mean of its window by the share of noise in the variance there.
 
     out = m + max(v - s^2, 0) / max(v, s^2) (y - m), with mean m and variance v of the window and noise s of the band.
@@ -39,11 +37,6 @@ class Wiener(Method):
     """
 
     Settings = WienerSettings
-    inputs = (Input("cube"),)
-    outputs = (Output("cube"),)
-    scope = Scope.LOCAL
-    needs_fit = True
-    state_keys = ("noise",)
 
     def __init__(self, settings: AnySettings | None = None) -> None:
         super().__init__(settings)
@@ -52,24 +45,12 @@ class Wiener(Method):
                 raise BadSettings(f"got {name}={getattr(self.settings, name)}, expected an odd number")
         self.halo = self.settings.window // 2
 
-    def fit(self, source: Source, seed: int, state: State | None) -> State:
-        """Noise of each band."""
-        if state is not None and "noise" in state:
-            return state
-        if self.settings.sigma is not None:
-            return {"noise": torch.full((source.info.bands,), self.settings.sigma, dtype=torch.float64)}
-        return {"noise": noise_levels(source)}
-
     def apply(self, tile: Tile, state: State) -> dict[str, torch.Tensor]:
         """Filter, (n, bands, y, x)."""
         cube = tile["cube"]
-        if len(state["noise"]) != cube.shape[1]:
-            raise BandMismatch(
-                f"the noise is of {len(state['noise'])} bands, the cube has {cube.shape[1]}: fit it here"
-            )
         # Variances are differences of large numbers: sums in float64.
         values = cube.double()
-        power = state["noise"].to(values).square()[:, None, None]
+        power = self.noise(cube, state).to(values).square()[:, None, None]
         count = self._sums(torch.ones_like(values[:1, :1]).expand(1, values.shape[1], -1, -1))
         mean = self._sums(values) / count
         spread = (self._sums(values.square()) / count - mean.square()).clamp_min_(0)
@@ -88,7 +69,3 @@ class Wiener(Method):
         """Six cubes in float64."""
         pixels = size.rows * size.cols * size.bands * 8
         return {"fit": pixels, "apply": 6 * pixels}
-
-    def figures(self, state: State) -> dict[str, Any]:
-        """Median noise."""
-        return {"median_noise": float(f"{float(state['noise'].median()):.6g}")}
