@@ -103,6 +103,39 @@ def estimate_snr(n: int, total: torch.Tensor, cross: torch.Tensor, k: int) -> fl
     return 10.0 * float(np.log10((signal - share * power) / noise))
 
 
+def check_span(n: int, total: torch.Tensor, cross: torch.Tensor, k: int) -> None:
+    """Refuse more endmembers than there are pixels, or than what the scene spans around its mean allows.
+
+    Parameters
+    ----------
+    n, total, cross : int, Tensor (bands,), Tensor (bands, bands)
+        Count, sums and cross products, float64.
+    k : int
+        Endmembers.
+
+    Raises
+    ------
+    BadInput
+        Fewer pixels than endmembers, or pixels that do not span as many dimensions.
+    """
+    if n < k:
+        raise BadInput(f"got {n} valid pixels for {k} endmembers, expected at least as many pixels as endmembers")
+    bands = cross.shape[0]
+    if k > bands + 1:
+        raise BadInput(
+            f"got k={k} with {bands} bands, expected at most {bands + 1}: use more bands or fewer endmembers"
+        )
+    values, _ = eigh_descending(covariance(n, total, cross))
+    power = float(cross.diagonal().sum()) / n
+    # The covariance is compared with the whole power: what rounding leaves of a constant scene is no dimension.
+    dimensions = int((values > 1e-11 * power).sum()) if power > 0 else 0
+    if dimensions < k - 1:
+        raise BadInput(
+            f"the pixels of this scene span {dimensions} dimensions around their mean, which allows at most "
+            f"{dimensions + 1} endmembers, got k={k}: ask for fewer endmembers or use more pixels or bands"
+        )
+
+
 def vca_projection(n: int, total: torch.Tensor, cross: torch.Tensor, k: int, snr: float | None = None) -> VcaProjection:
     """Choose the branch and the subspace from the sums of the valid pixels.
 
@@ -120,28 +153,12 @@ def vca_projection(n: int, total: torch.Tensor, cross: torch.Tensor, k: int, snr
     BadInput
         Fewer pixels than endmembers, or pixels that do not span as many dimensions.
     """
-    bands = cross.shape[0]
     if k < 2:
         raise BadInput(f"got k={k}, expected at least 2 endmembers: one alone leaves nothing to unmix")
-    if n < k:
-        raise BadInput(f"got {n} valid pixels for {k} endmembers, expected at least as many pixels as endmembers")
     if not bool(torch.isfinite(cross).all()):
         raise BadInput("got pixels with infinite values, expected finite ones or nodata: mask them first")
-    if k > bands + 1:
-        raise BadInput(
-            f"got k={k} with {bands} bands, expected at most {bands + 1}: use more bands or fewer endmembers"
-        )
-    spread = covariance(n, total, cross)
-    values, vectors = eigh_descending(spread)
+    check_span(n, total, cross, k)
     mean = total / n
-    power = float(cross.diagonal().sum()) / n
-    # The covariance is compared with the whole power: what rounding leaves of a constant scene is no dimension.
-    dimensions = int((values > 1e-11 * power).sum()) if power > 0 else 0
-    if dimensions < k - 1:
-        raise BadInput(
-            f"the pixels of this scene span {dimensions} dimensions around their mean, which allows at most "
-            f"{dimensions + 1} endmembers, got k={k}: ask for fewer endmembers or use more pixels or bands"
-        )
     found = estimate_snr(n, total, cross, k) if snr is None else float(snr)
     high = not found < 15.0 + 10.0 * np.log10(k)
     if high:
@@ -150,7 +167,7 @@ def vca_projection(n: int, total: torch.Tensor, cross: torch.Tensor, k: int, snr
     if high:
         axes = vectors[:, :k]
         return VcaProjection(k, found, True, axes, torch.zeros_like(mean), axes.T @ mean)
-    _, vectors = lapack_axes(spread)
+    _, vectors = lapack_axes(covariance(n, total, cross))
     return VcaProjection(k, found, False, vectors[:, : k - 1], mean, mean.new_zeros(k))
 
 

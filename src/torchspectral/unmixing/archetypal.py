@@ -16,8 +16,9 @@ from torchspectral.engine.method import BandRule, Input, Method, Output, Scope, 
 from torchspectral.errors import BadInput, BadSettings
 from torchspectral.ops.bvls import simplex_gram
 from torchspectral.ops.fcls import AbundanceSolver
+from torchspectral.ops.vca import check_span
 from torchspectral.settings import setting
-from torchspectral.unmixing.counting import check_span, check_sums, choose_k, counts_note
+from torchspectral.unmixing.counting import check_sums, choose_k, counts_note
 from torchspectral.unmixing.geometric.base import ENDMEMBERS, ExtractionSettings, endmember_names
 from torchspectral.unmixing.library.base import residual, spectra_for
 from torchspectral.unmixing.picking import as_is, collect

@@ -84,28 +84,3 @@ def check_sums(gram: Gram) -> None:
         raise BadInput("got pixels with infinite values, expected finite ones or nodata: mask them first")
     if not bool((gram.cross.diagonal() > 0).any()):
         raise BadInput("all valid pixels are zero, expected spectra")
-
-
-def check_span(n: int, total: torch.Tensor, cross: torch.Tensor, k: int) -> None:
-    """Refuse k above the pixels, or above what the scene spans around its mean.
-
-    Raises
-    ------
-    BadInput
-    """
-    if n < k:
-        raise BadInput(f"got {n} valid pixels for {k} endmembers, expected at least as many pixels as endmembers")
-    bands = cross.shape[0]
-    if k > bands + 1:
-        raise BadInput(
-            f"got k={k} with {bands} bands, expected at most {bands + 1}: use more bands or fewer endmembers"
-        )
-    values, _ = eigh_descending(covariance(n, total, cross))
-    power = float(cross.diagonal().sum()) / n
-    # The covariance is compared with the whole power: what rounding leaves of a constant scene is no dimension.
-    dimensions = int((values > 1e-11 * power).sum()) if power > 0 else 0
-    if dimensions < k - 1:
-        raise BadInput(
-            f"the pixels of this scene span {dimensions} dimensions around their mean, which allows at most "
-            f"{dimensions + 1} endmembers, got k={k}: ask for fewer endmembers or use more pixels or bands"
-        )

@@ -11,9 +11,9 @@ import torch
 from torchspectral.engine.method import BandRule, Gram, Input, Method, Output, Scope, Size, Source, State, Tile
 from torchspectral.errors import BadInput, BadSettings
 from torchspectral.ops.gram import CHUNK, covariance, eigh_descending
-from torchspectral.ops.vca import Extreme
+from torchspectral.ops.vca import Extreme, check_span
 from torchspectral.settings import Settings, setting
-from torchspectral.unmixing.counting import check_span, check_sums, choose_k, counts_note
+from torchspectral.unmixing.counting import check_sums, choose_k, counts_note
 from torchspectral.unmixing.picking import HeldPixels, Pixels, Score, StreamedPixels, as_is, collect, spectra_at
 
 ENDMEMBERS = Output("endmembers", kind="spectra", names="=endmember_names", undo_scale=True, from_state=True)

@@ -11,8 +11,9 @@ from torch import nn
 from torchspectral.engine.method import Scope, Size, Source, State, Tile
 from torchspectral.errors import BadSettings
 from torchspectral.learn.on_scene import FitPlan, SceneObjective
+from torchspectral.ops.vca import check_span
 from torchspectral.settings import Settings, setting
-from torchspectral.unmixing.counting import check_span, check_sums
+from torchspectral.unmixing.counting import check_sums
 from torchspectral.unmixing.networks.base import NetworkSettings, SceneNetwork, residual
 from torchspectral.unmixing.networks.losses import paired_angles
 from torchspectral.unmixing.vca_fcls import endmember_names
