@@ -6,8 +6,8 @@ import torch
 
 import torchspectral as ts
 from backbones import Call, Row
+from torchspectral.backbones.formulation import set_plain
 from torchspectral.backbones.less_vit import Kept
-from torchspectral.backbones.less_vit.block import set_plain
 
 
 def encoder(plain: bool, bands: int) -> Call:

@@ -6,7 +6,7 @@ import torch
 
 import torchspectral as ts
 from backbones import Call, Row
-from torchspectral.backbones.spectralgpt.layers import set_plain
+from torchspectral.backbones.formulation import set_plain
 
 
 def classifier(plain: bool) -> Call:

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torchspectral as ts
+from torchspectral.backbones.formulation import set_plain
 from torchspectral.backbones.less_vit import HyperMAE, Kept, LessViT
 from torchspectral.backbones.less_vit import embedding as parts
 from torchspectral.backbones.less_vit.attention import Geometry
-from torchspectral.backbones.less_vit.block import LessBlock, set_plain
+from torchspectral.backbones.less_vit.block import LessBlock
 from torchspectral.backbones.less_vit.masking import sample_channels
 from torchspectral.backbones.less_vit.options import BlockSettings
 from torchspectral.backbones.less_vit.reconstruction import (

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import torchspectral as ts
+from torchspectral.backbones.formulation import set_plain
 from torchspectral.backbones.spectralgpt import (
     SpectralGPT,
     SpectralGPTClassifier,
@@ -17,7 +18,6 @@ from torchspectral.backbones.spectralgpt import (
     sentinel2_bands,
     to_sentinel2,
 )
-from torchspectral.backbones.spectralgpt.layers import set_plain
 from torchspectral.backbones.spectralgpt.positions import group_centres, resize_spatial, resize_temporal
 from torchspectral.errors import BadInput, BadSettings, BadWeights, BandMismatch, MissingMetadata, TooLarge
 from torchspectral.weights.card import make_card

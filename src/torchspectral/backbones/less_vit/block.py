@@ -33,7 +33,7 @@ class LessBlock(nn.Module):
     Attributes
     ----------
     plain : bool
-        The papers' formulation instead of the exact one that is faster and smaller; see `set_plain`.
+        The papers' formulation instead of the exact one that is faster and smaller; see `backbones.formulation`.
 
     References
     ----------
@@ -103,19 +103,3 @@ def run_block(block: nn.Module, x: torch.Tensor, geometry: Geometry, recompute: 
     if recompute and torch.is_grad_enabled():
         return checkpoint(block, x, geometry, use_reentrant=False)
     return block(x, geometry, overwrite=True)
-
-
-def set_plain(network: nn.Module, plain: bool = True) -> None:
-    """Use the papers' formulation (or the equal, faster one) in every part of a network."""
-    for part in network.modules():
-        if hasattr(part, "plain"):
-            part.plain = plain  # type: ignore[assignment]
-
-
-def initialise(network: nn.Module) -> None:
-    """Xavier-uniform linear layers and flattened patch weights, zero biases, unit norms."""
-    for part in network.modules():
-        if isinstance(part, nn.Linear | nn.Conv3d):
-            nn.init.xavier_uniform_(part.weight.view(len(part.weight), -1))
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from torchspectral.backbones.less_vit.block import initialise, make_blocks, run_block
+from torchspectral.backbones.formulation import initialise
+from torchspectral.backbones.less_vit.block import make_blocks, run_block
 from torchspectral.backbones.less_vit.embedding import SinCosEmbedding, perception_mask
 from torchspectral.backbones.less_vit.grid import (
     Kept,

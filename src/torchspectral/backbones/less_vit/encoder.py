@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from torchspectral.backbones.base import Backbone, Bands, KeyMap, check_image
-from torchspectral.backbones.less_vit.block import initialise, make_blocks, run_block
+from torchspectral.backbones.formulation import initialise
+from torchspectral.backbones.less_vit.block import make_blocks, run_block
 from torchspectral.backbones.less_vit.embedding import ENMAP_RANGE, SinCosEmbedding, TiedPatchEmbed, perception_mask
 from torchspectral.backbones.less_vit.grid import Kept, add_sincos, grid_embedding, make_geometry, pick, with_first
 from torchspectral.backbones.less_vit.options import BlockSettings

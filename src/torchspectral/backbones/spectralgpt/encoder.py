@@ -13,8 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from torchspectral.backbones.base import Backbone, Bands, KeyMap, check_image
 from torchspectral.backbones.checkpointing import stage_index
+from torchspectral.backbones.formulation import initialise
 from torchspectral.backbones.spectralgpt.bands import sentinel2_bands
-from torchspectral.backbones.spectralgpt.layers import Block, PatchEmbed3d, initialise
+from torchspectral.backbones.spectralgpt.layers import Block, PatchEmbed3d
 from torchspectral.backbones.spectralgpt.positions import (
     group_centres,
     joint_positions,

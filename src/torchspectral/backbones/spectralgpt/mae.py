@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchspectral.backbones.formulation import initialise
 from torchspectral.backbones.spectralgpt.encoder import SpectralGPT, _table
-from torchspectral.backbones.spectralgpt.layers import Block, initialise
+from torchspectral.backbones.spectralgpt.layers import Block
 from torchspectral.backbones.spectralgpt.positions import joint_positions, resize_spatial
 from torchspectral.errors import BadInput, BadSettings
 
