@@ -52,9 +52,10 @@ def check_fit(
     cube = check_cube(cube)
     quantity = cube.attrs.get("quantity")
     if card.quantity not in ("any", quantity):
+        told = f"say so where its file does not (quantity={card.quantity!r}, --open quantity={card.quantity}), "
         raise BadInput(
-            f"the scene is {quantity} and weights {card.name!r} expect {card.quantity}: convert the scene, or train on "
-            f"scenes like it (torchspectral train)"
+            f"the scene is {quantity} and weights {card.name!r} expect {card.quantity}: "
+            f"{told if quantity == 'dn' else ''}convert the scene, or train on scenes like it (torchspectral train)"
         )
     notes: list[str] = []
     problem = band_problem(card, cube, tolerance)
@@ -111,7 +112,11 @@ def _limit(wanted: np.ndarray) -> np.ndarray:
 
 def _advice(card: WeightsCard) -> str:
     train = "train on scenes like it (torchspectral train)"
-    return f": {train}" if card.wavelengths == "any" else f": ask for resampling (resample=True, --align), or {train}"
+    return (
+        f": {train}"
+        if card.wavelengths == "any"
+        else f": ask for resampling (resample=True; --align, to train --set resample=true), or {train}"
+    )
 
 
 def _resampled(card: WeightsCard, cube: xr.DataArray) -> tuple[xr.DataArray, list[str]]:
