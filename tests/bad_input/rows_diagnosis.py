@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from affine import Affine
-from table import Row
+from table import Row, file_of
 
 import torchspectral as ts
 from torchspectral.errors import (
@@ -29,16 +29,6 @@ def diagnose(path: Path):
 
 def command(*more: str):
     return lambda path: ["diagnose", str(path), *more, "-o", str(path.parent / "report")]
-
-
-def file(name: str, content: bytes):
-    def prepare(tmp: Path) -> Path:
-        path = tmp / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-        return path
-
-    return prepare
 
 
 def array(name: str, values: np.ndarray, **more: np.ndarray):
@@ -97,9 +87,9 @@ HOLES = np.where(np.arange(400).reshape(20, 20) % 20 == 0, np.nan, 1.0)
 
 ROWS = [
     row("absent", lambda tmp: tmp / "no.npz", ProductNotFound, "does not exist"),
-    row("not-numpy", file("e.npy", b"hello there"), BrokenProduct, "no NumPy file"),
-    row("truncated", file("e.npz", b"PK\x03\x04" + b"\0" * 40), BrokenProduct, "no readable ZIP"),
-    row("words", file("e.csv", b"a,b\nx,y\nz,w\n"), BadInput, "words in the column"),
+    row("not-numpy", file_of("e.npy", b"hello there"), BrokenProduct, "no NumPy file"),
+    row("truncated", file_of("e.npz", b"PK\x03\x04" + b"\0" * 40), BrokenProduct, "no readable ZIP"),
+    row("words", file_of("e.csv", b"a,b\nx,y\nz,w\n"), BadInput, "words in the column"),
     row("one-axis", array("e.npy", np.ones(20)), BadInput, "(sample, dimension)"),
     row("few", array("e.npy", np.ones((5, 3))), BadInput, "at least 10"),
     row("nodata", array("e.npy", HOLES), BadInput, "0 embeddings without nodata"),

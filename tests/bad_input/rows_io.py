@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import rasterio
 import scipy.io
-from table import Row
+from table import Row, file_of, info
 
 import torchspectral as ts
 from torchspectral.errors import (
@@ -35,14 +35,6 @@ def envi(extra: str = "", size: int = 120, header: str = HEADER):
         (folder / "a.img").write_bytes(bytes(size))
         (folder / "a.hdr").write_text(header + extra)
         return folder / "a.hdr"
-
-    return prepare
-
-
-def file(name: str, content: bytes):
-    def prepare(folder: Path) -> Path:
-        (folder / name).write_bytes(content)
-        return folder / name
 
     return prepare
 
@@ -107,10 +99,6 @@ def evil_zip(folder: Path) -> Path:
     return folder / "a.zip"
 
 
-def info(path: Path) -> list[str]:
-    return ["info", str(path)]
-
-
 def opens(path: Path) -> object:
     return ts.open(path)
 
@@ -132,16 +120,18 @@ ROWS = [
         cli=lambda tmp: ["spectrum", "s3://bucket/a.tif", "--at", "1", "1", "-o", str(tmp / "s.csv")],
     ),
     Row("vsi", lambda tmp: ts.open("/vsicurl/http://example.org/a.tif"), UnsafeInput, "virtual"),
-    Row("vrt", opens, UnsafeInput, "virtual raster", info, file("a.vrt", b"<VRTDataset/>")),
-    Row("text", opens, UnknownProduct, "no reader recognises", info, file("a.doc", b"hello")),
-    Row("empty-file", opens, UnknownProduct, "empty", info, file("a.tif", b"")),
+    Row("vrt", opens, UnsafeInput, "virtual raster", info, file_of("a.vrt", b"<VRTDataset/>")),
+    Row("text", opens, UnknownProduct, "no reader recognises", info, file_of("a.doc", b"hello")),
+    Row("empty-file", opens, UnknownProduct, "empty", info, file_of("a.tif", b"")),
     Row("empty-folder", opens, UnknownProduct, "folder sub", None, empty_folder),
-    Row("flat-without-header", opens, UnknownProduct, r"needs its ENVI header a\.hdr", info, file("a.img", bytes(50))),
-    Row("wrong-content", opens, UnknownProduct, "its name is that of", info, file("a.mat", b"PK no")),
+    Row(
+        "flat-without-header", opens, UnknownProduct, r"needs its ENVI header a\.hdr", info, file_of("a.img", bytes(50))
+    ),
+    Row("wrong-content", opens, UnknownProduct, "its name is that of", info, file_of("a.mat", b"PK no")),
     Row("envi-truncated", opens, BrokenProduct, "120 bytes|truncated", info, envi(size=119)),
     Row("envi-petabyte", opens, TooLarge, "promises", info, envi("lines = 4000000\nsamples = 4000000\nbands = 500\n")),
     Row("envi-too-short-for-header", opens, BrokenProduct, "truncated", info, envi("lines = 40000\n")),
-    Row("envi-data-missing", opens, ProductNotFound, r"a\.img", info, file("a.hdr", HEADER.encode())),
+    Row("envi-data-missing", opens, ProductNotFound, r"a\.img", info, file_of("a.hdr", HEADER.encode())),
     Row(
         "envi-no-samples",
         opens,
@@ -209,7 +199,7 @@ ROWS = [
         BrokenProduct,
         "MATLAB",
         info,
-        file("a.mat", b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + b"\xff" * 90),
+        file_of("a.mat", b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + b"\xff" * 90),
     ),
     Row("hdf5-external-link", opens, UnsafeInput, "links to another file", info, hdf5("external")),
     Row("hdf5-external-storage", opens, UnsafeInput, "values in another file", info, hdf5("storage")),

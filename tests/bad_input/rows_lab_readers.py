@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
-from table import Row
+from table import Row, info, opens
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "io"))
 import aviris_miniature
@@ -29,14 +29,6 @@ from torchspectral.errors import (
     UnsafeInput,
 )
 from torchspectral.geo import orthorectify
-
-
-def opens(**options):
-    return lambda path: ts.open(path, **options)
-
-
-def info(path: Path) -> list[str]:
-    return ["info", str(path)]
 
 
 def classic(name: str, change=None):

@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from table import Row
+from table import Row, file_of, info, opens
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "io"))
 import aviris_netcdf_miniature
@@ -164,30 +164,14 @@ def endless_text(folder: Path) -> Path:
     return path
 
 
-def text(name: str, data: bytes) -> Callable[[Path], Path]:
-    def prepare(folder: Path) -> Path:
-        (folder / name).write_bytes(data)
-        return folder / name
-
-    return prepare
-
-
 def two_cubes(file: h5py.File) -> None:
     for name in ("first", "second"):
         file[name] = np.zeros((3, 4, 5), np.float32)
     file["wavelength"] = [500.0, 600.0, 700.0]
 
 
-def opens(**options: Any) -> Callable[[Path], Any]:
-    return lambda path: ts.open(path, **options)
-
-
 def reads(path: Path) -> Any:
     return ts.open(path).values
-
-
-def info(path: Path) -> list[str]:
-    return ["info", str(path)]
 
 
 WAVE = "sensor_band_parameters/wavelengths"
@@ -249,8 +233,8 @@ ROWS = [
     Row("cf-no-cube", opens(), UnknownProduct, "with table", cli=info, prepare=written("a.h5", put("table", np.arange(4)))),
     Row("cf-empty", opens(), UnknownProduct, "empty", prepare=written("a.nc", lambda file: None)),
     Row("cf-virtual", opens(), UnsafeInput, "virtual dataset", prepare=written("a.h5", virtual)),
-    Row("cf-netcdf3", opens(), UnknownProduct, "nccopy", cli=info, prepare=text("a.nc", b"CDF\x01" + bytes(60))),
-    Row("cf-hdf4", opens(), UnknownProduct, "HDF4", prepare=text("a.hdf", b"\x0e\x03\x13\x01" + bytes(60))),
-    Row("cf-text", opens(), UnknownProduct, "does not start as one", prepare=text("a.nc", b"not a netCDF file at all")),
+    Row("cf-netcdf3", opens(), UnknownProduct, "nccopy", cli=info, prepare=file_of("a.nc", b"CDF\x01" + bytes(60))),
+    Row("cf-hdf4", opens(), UnknownProduct, "HDF4", prepare=file_of("a.hdf", b"\x0e\x03\x13\x01" + bytes(60))),
+    Row("cf-text", opens(), UnknownProduct, "does not start as one", prepare=file_of("a.nc", b"not a netCDF file at all")),
     Row("cf-cut", opens(), BrokenProduct, "no readable HDF5", cli=info, prepare=cut(cf(), 1500)),
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from table import Row
+from table import Row, info, opens
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "io"))
 import enmap_miniature
@@ -132,14 +132,6 @@ def external(file: h5py.File) -> None:
     place = "HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields/VNIR_Cube"
     del file[place]
     file.create_dataset(place, (7, 66, 9), np.uint16, external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
-
-
-def opens(**options):
-    return lambda path: ts.open(path, **options)
-
-
-def info(path: Path) -> list[str]:
-    return ["info", str(path)]
 
 
 CUBE = "HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields/SWIR_Cube"

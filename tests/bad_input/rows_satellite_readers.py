@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from table import Row
+from table import Row, info, opens
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "io"))
 import desis_miniature
@@ -34,14 +34,6 @@ from torchspectral.errors import (
 
 BANDS = [8, 20, 29, 31, 50, 77, 110, 150]
 OFFSETS = dict.fromkeys(range(13), -1000.0)
-
-
-def opens(**options):
-    return lambda path: ts.open(path, **options)
-
-
-def info(path: Path) -> list[str]:
-    return ["info", str(path)]
 
 
 def landsat(change=None, level: int = 2, **more):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from table import Row
+from table import Row, file_of
 
 import torchspectral as ts
 from torchspectral import weights
@@ -39,14 +39,6 @@ class _Command:
         import os
 
         return os.system, ("touch ran",)
-
-
-def _write(name: str, content: bytes) -> Any:
-    def prepare(tmp: Path) -> Path:
-        (tmp / name).write_bytes(content)
-        return tmp / name
-
-    return prepare
 
 
 def _save(content: Any, name: str = "w.pth") -> Any:
@@ -124,27 +116,27 @@ ROWS = [
         cli=lambda tmp: ["weights", "inspect", "nosuchnet-xl.tag"],
     ),
     Row("name-odd", lambda tmp: weights.find("Not A Name"), BadWeights, "expected family-size.tag"),
-    Row("empty", weights.load, BadWeights, "no weights file", prepare=_write("w.pth", b"")),
+    Row("empty", weights.load, BadWeights, "no weights file", prepare=file_of("w.pth", b"")),
     Row(
         "text",
         weights.load,
         BadWeights,
         "no weights file, .*expected safetensors",
-        prepare=_write("w.pth", b"hello, world\n" * 9),
+        prepare=file_of("w.pth", b"hello, world\n" * 9),
     ),
     Row(
         "safetensors-cut",
         weights.load,
         BadWeights,
         "safetensors file cannot be read",
-        prepare=_write("w.safetensors", b"\xff\0\0\0\0\0\0\0{" + b'"a":1'),
+        prepare=file_of("w.safetensors", b"\xff\0\0\0\0\0\0\0{" + b'"a":1'),
     ),
     Row(
         "zip-without-pickle",
         weights.load,
         BadWeights,
         "no weights file|archive",
-        prepare=_write("w.pt", b"PK\5\6" + b"\0" * 18),
+        prepare=file_of("w.pt", b"PK\5\6" + b"\0" * 18),
     ),
     Row("zip-bomb", weights.load, UnsafeInput, "unpack to", prepare=_bomb),
     Row(
@@ -160,7 +152,7 @@ ROWS = [
         lambda path: weights.convert(path, path.with_name("out.safetensors")),
         BadWeights,
         "no tensors",
-        prepare=lambda tmp: _write("w.pkl", pickle.dumps(_Command()))(tmp),
+        prepare=lambda tmp: file_of("w.pkl", pickle.dumps(_Command()))(tmp),
         cli=lambda path: ["weights", "convert", str(path), "-o", str(path.with_name("out.safetensors"))],
     ),
     Row(

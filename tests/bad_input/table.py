@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torchspectral as ts
+
 
 @dataclass(frozen=True)
 class Row:
@@ -31,3 +33,25 @@ class Row:
     message: str
     cli: Callable[[Any], list[str]] | None = None
     prepare: Callable[[Path], Any] | None = None
+
+
+def file_of(name: str, content: bytes) -> Callable[[Path], Path]:
+    """Prepare one file of these bytes."""
+
+    def prepare(folder: Path) -> Path:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    return prepare
+
+
+def opens(**options: Any) -> Callable[[Path], Any]:
+    """Open what was prepared."""
+    return lambda path: ts.open(path, **options)
+
+
+def info(path: Path) -> list[str]:
+    """The command ``info`` on what was prepared."""
+    return ["info", str(path)]
