@@ -8,21 +8,20 @@ He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from torch.nn.functional import pad
-from torch.utils.checkpoint import checkpoint
 
-from torchspectral.backbones.base import Backbone, Bands, KeyMap, check_image
+from torchspectral.backbones.base import Bands, KeyMap
+from torchspectral.backbones.staged import StagedBackbone
 from torchspectral.errors import BadSettings
 
 DEPTHS = (18, 34, 50, 101, 152)
 
 
-class PaddedResNet(Backbone):
+class PaddedResNet(StagedBackbone):
     """ResNet with torchvision's key names, any number of bands.
 
     Parameters
@@ -66,34 +65,7 @@ class PaddedResNet(Backbone):
         self.stride = 8 if stem == "cifar" else 32
         self.dim = int(net.num_features)
         self.map_dims = tuple(int(info["num_chs"]) for info in net.feature_info[1:])
-        self.checkpointing = False
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Mean of the last map, shape (n, dim)."""
-        return self.forward_features(x)
-
-    def forward_features(self, x: torch.Tensor, wavelengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Mean of the last map, shape (n, dim); see `Backbone`."""
-        return self._stages(x, wavelengths)[-1].mean((2, 3))
-
-    def feature_maps(
-        self, x: torch.Tensor, wavelengths: torch.Tensor | None = None, layers: Sequence[int] | None = None
-    ) -> list[torch.Tensor]:
-        """Maps of the four stages, finest first; see `Backbone`."""
-        maps = self._stages(x, wavelengths)
-        return maps if layers is None else [maps[i] for i in layers]
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the stages in the backward pass."""
-        self.checkpointing = enable
-
-    def _stages(self, x: torch.Tensor, wavelengths: torch.Tensor | None) -> list[torch.Tensor]:
-        check_image(x)
-        self.bands.check(x.shape[1], wavelengths)
-        x = self.maxpool(self.act1(self.bn1(self.conv1(pad(x, (1, 1, 1, 1))))))
-        maps = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            recompute = self.checkpointing and torch.is_grad_enabled()
-            x = checkpoint(stage, x, use_reentrant=False) if recompute else stage(x)
-            maps.append(x)
-        return maps
+    def stem(self, x: torch.Tensor) -> torch.Tensor:
+        """The padded image through the first convolution and the pooling."""
+        return super().stem(pad(x, (1, 1, 1, 1)))

@@ -9,10 +9,10 @@ import timm
 import torch
 
 from torchspectral.backbones.base import Backbone, KeyMap, check_image
-from torchspectral.backbones.checkpointing import run_stages, stage_index
+from torchspectral.backbones.checkpointing import stage_index
 from torchspectral.backbones.spectralearth.bands import BandList, enmap_bands
-from torchspectral.backbones.spectralearth.resnet import STAGES, WIDTHS
 from torchspectral.backbones.spectralearth.vit import check_patches, resize_positions, transformer
+from torchspectral.backbones.staged import WIDTHS_50, StagedBackbone
 
 PLAIN = ("module.", "model.", "backbone.", "encoder.")
 
@@ -84,7 +84,7 @@ class PlainViT(Backbone):
         self.bands.check(x.shape[1], wavelengths)
 
 
-class PlainResNet50(Backbone):
+class PlainResNet50(StagedBackbone):
     """timm's ResNet-50 over all bands at once, stride 32; published keys are timm's, without ``core.``.
 
     Parameters
@@ -107,26 +107,13 @@ class PlainResNet50(Backbone):
         super().__init__()
         self.bands = enmap_bands(band_list, fixed=True)
         self.core = timm.create_model("resnet50", pretrained=False, in_chans=self.bands.count, num_classes=num_classes)
-        self.dim, self.map_dims, self.stride = WIDTHS[-1], WIDTHS, 32
-        self._checkpointing = False
+        self.dim, self.map_dims, self.stride = WIDTHS_50[-1], WIDTHS_50, 32
+
+    @property
+    def trunk(self) -> Any:
+        """The network inside."""
+        return self.core
 
     def forward(self, x: torch.Tensor, wavelengths: torch.Tensor | None = None) -> torch.Tensor:
         """Class logits (n, num_classes), or the feature where there are no classes."""
         return self.core.fc(self.forward_features(x, wavelengths))
-
-    def forward_features(self, x: torch.Tensor, wavelengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Mean of the last map, (n, 2048)."""
-        return self.feature_maps(x, wavelengths, (-1,))[0].mean((2, 3))
-
-    def feature_maps(
-        self, x: torch.Tensor, wavelengths: torch.Tensor | None = None, layers: Sequence[int] | None = None
-    ) -> list[torch.Tensor]:
-        """Outputs of the stages (256, 512, 1024 and 2048 channels)."""
-        check_image(x)
-        self.bands.check(x.shape[1], wavelengths)
-        stem = self.core.maxpool(self.core.act1(self.core.bn1(self.core.conv1(x))))
-        return run_stages([getattr(self.core, stage) for stage in STAGES], stem, layers, self._checkpointing)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the blocks in the backward pass."""
-        self._checkpointing = enable

@@ -10,20 +10,18 @@ import torch
 from timm.models.resnet import Bottleneck
 from torch import nn
 
-from torchspectral.backbones.base import Backbone, KeyMap, check_image
-from torchspectral.backbones.checkpointing import run_stages
+from torchspectral.backbones.base import KeyMap
 from torchspectral.backbones.spectralearth.adapter import CHANNELS, SpectralAdapter
 from torchspectral.backbones.spectralearth.bands import BandList, enmap_bands
 from torchspectral.backbones.spectralearth.keys import PREFIXES
+from torchspectral.backbones.staged import STAGES, WIDTHS_50, StagedBackbone
 from torchspectral.errors import BadSettings
 
-STAGES = ("layer1", "layer2", "layer3", "layer4")
-WIDTHS = (256, 512, 1024, 2048)
 DILATIONS = (1, 2, 4, 8)
 """Of the 3x3 convolutions of each stage, where the stage is dilated instead of strided."""
 
 
-class SpecResNet50(Backbone):
+class SpecResNet50(StagedBackbone):
     """Spec. ResNet-50 for any number of bands from 75; 24.2 M parameters.
 
     The first block of the first stage takes the adapter's 128 channels through 256 to 256 with stride 2; all other
@@ -63,35 +61,26 @@ class SpecResNet50(Backbone):
             if keep:
                 _dilate(getattr(self.resnet, stage), dilation)
         self.bands = enmap_bands(band_list)
-        self.dim, self.map_dims = WIDTHS[-1], WIDTHS
+        self.dim, self.map_dims = WIDTHS_50[-1], WIDTHS_50
         self.stride = 2 ** sum(not keep for keep in dilated)
-        self._checkpointing = False
+
+    @property
+    def trunk(self) -> Any:
+        """The stages and the classifier."""
+        return self.resnet
+
+    def stem(self, x: torch.Tensor) -> torch.Tensor:
+        """The spectral adapter."""
+        return self.spectral_adapter(x)
 
     def forward(self, x: torch.Tensor, wavelengths: torch.Tensor | None = None) -> torch.Tensor:
         """Class logits (n, num_classes), or the feature where there are no classes."""
         return self.resnet.fc(self.forward_features(x, wavelengths))
 
-    def forward_features(self, x: torch.Tensor, wavelengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Mean of the last map, (n, 2048)."""
-        return self.feature_maps(x, wavelengths, (-1,))[0].mean((2, 3))
-
-    def feature_maps(
-        self, x: torch.Tensor, wavelengths: torch.Tensor | None = None, layers: Sequence[int] | None = None
-    ) -> list[torch.Tensor]:
-        """Outputs of the stages (256, 512, 1024 and 2048 channels)."""
-        check_image(x)
-        self.bands.check(x.shape[1], wavelengths)
-        stages = [getattr(self.resnet, stage) for stage in STAGES]
-        return run_stages(stages, self.spectral_adapter(x), layers, self._checkpointing)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the blocks in the backward pass."""
-        self._checkpointing = enable
-
 
 def _without_stem(num_classes: int) -> nn.Module:
     full: Any = timm.create_model("resnet50", pretrained=False, num_classes=num_classes)
-    shortcut = nn.Sequential(nn.Conv2d(CHANNELS, WIDTHS[0], 1, 2, bias=False), nn.BatchNorm2d(WIDTHS[0]))
+    shortcut = nn.Sequential(nn.Conv2d(CHANNELS, WIDTHS_50[0], 1, 2, bias=False), nn.BatchNorm2d(WIDTHS_50[0]))
     first = Bottleneck(CHANNELS, 64, stride=2, downsample=shortcut, base_width=256)
     for module in first.modules():
         if isinstance(module, nn.Conv2d):
