@@ -93,23 +93,6 @@ def test_both_attentions_are_drawn_in_training_and_follow_the_seed():
     assert all(p.grad is not None for n, p in network.named_parameters() if "attn_proj" not in n)
 
 
-def test_thirty_steps_on_one_patch_halve_the_error():
-    torch.manual_seed(1)
-    clean = torch.from_numpy(mixed_scene(31, 32, 32, snr=None, seed=2).values)[None, None]
-    noisy = clean + 50 / 255 * torch.randn_like(clean)
-    network = ts.create_model("hsdt-4").train()
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
-    before = (noisy - clean).square().mean()
-    for _ in range(30):
-        loss = (network(noisy) - clean).square().mean()
-        if loss < 0.5 * before:
-            break
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    assert loss < 0.5 * before
-
-
 def test_reconstruction_pads_as_published():
     network = ts.create_model("hsdt-ssr", channels=2).eval()
     seen = []

@@ -28,6 +28,26 @@ def cube(bands: int = 6, side: int = 48, seed: int = 0, quantity: str = "reflect
 SMALL = {"patch": 16, "stride": 12, "batch": 2, "validate_every": 4, "checkpoint_every": 2, "split": "random"}
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "bands", "rate"), [("man-s", {"channels": 2}, 16, 2e-2), ("hsdt-4", {}, 31, 1e-2)]
+)
+def test_thirty_steps_on_one_patch_halve_the_error(name: str, arguments: dict, bands: int, rate: float) -> None:
+    torch.manual_seed(1)
+    clean = torch.from_numpy(mixed_scene(bands, 32, 32, snr=None, seed=2).values)[None, None]
+    noisy = clean + 50 / 255 * torch.randn_like(clean)
+    network = ts.create_model(name, **arguments).train()
+    optimiser = torch.optim.Adam(network.parameters(), lr=rate)
+    before = (noisy - clean).square().mean()
+    for _ in range(30):
+        loss = (network(noisy) - clean).square().mean()
+        if loss < 0.5 * before:
+            break
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.5 * before
+
+
 def test_rates_are_the_papers() -> None:
     made = recipe("hsdt-m", {"steps": 8000})  # 100 steps stand for an epoch
     got = [made.rate(100 * epoch + 50) * 1e-3 for epoch in (0, 19, 20, 29, 31, 44, 45, 55, 60, 65, 75, 79)]
