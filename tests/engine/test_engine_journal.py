@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from engine_methods import Blur, Boxes, Contrast, Diffuse, Follow, Learn, Negate, scene
 
@@ -17,7 +18,16 @@ import torchspectral as ts
 from torchspectral.engine import fitting
 from torchspectral.engine.journal import Journal, fingerprint, partial_folder
 from torchspectral.engine.states import load_state, save_state
-from torchspectral.errors import BadInput, BadSettings, Interrupted, JournalMismatch, OutputExists, OutputFailed
+from torchspectral.errors import (
+    BadInput,
+    BadSettings,
+    BrokenProduct,
+    Interrupted,
+    JournalMismatch,
+    OutputExists,
+    OutputFailed,
+    TooLarge,
+)
 
 FORK = multiprocessing.get_context("fork")
 
@@ -110,6 +120,29 @@ def test_signals_leave_it_resumable(number, tmp_path):
     done = run(Negate(), cube, out=out, tile=(8, 47), resume=True)
     np.testing.assert_array_equal(done.primary, run(Negate(), cube).primary)
     assert not partial_folder(out).exists()
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen", "kept"),
+    [
+        (MemoryError("16 GiB"), TooLarge, True),
+        (torch.OutOfMemoryError("16 GiB"), TooLarge, True),
+        (BrokenProduct("cut short"), BrokenProduct, True),
+        (torch.linalg.LinAlgError("singular"), BadInput, False),
+        (BadInput("zeros"), BadInput, False),
+        (ValueError("a mistake of ours"), ValueError, True),
+    ],
+    ids=["memory", "accelerator", "product", "algebra", "input", "mistake"],
+)
+def test_errors_that_end_a_run_say_what_stays(raised, seen, kept, tmp_path):
+    def fail(step):
+        if step.stage == "apply" and step.fraction >= 0.5:
+            raise raised
+
+    out = tmp_path / "out.tif"
+    with pytest.raises(seen):
+        run(Negate(), scene(), out=out, tile=(8, 47), progress=fail)
+    assert partial_folder(out).is_dir() == kept and not out.exists()
 
 
 def test_without_an_output_ctrl_c_is_ctrl_c():

@@ -22,7 +22,7 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.engine.paths import sources_of
-from torchspectral.errors import JournalMismatch, OutputExists
+from torchspectral.errors import BrokenProduct, JournalMismatch, OutputExists, OutputFailed, TorchspectralError
 from torchspectral.io.raw import output_failed
 
 
@@ -124,6 +124,22 @@ class Journal:
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
+
+
+def outlasts(error: BaseException, progress: bool) -> bool:
+    """Whether a half-done output stays on disk after an error.
+
+    It does after an interruption and after errors that nobody foresaw; where memory, the output or the product failed,
+    if anything was done; else what was asked for cannot be done, and it goes.
+
+    Parameters
+    ----------
+    progress : bool
+        Anything stands in the journal.
+    """
+    if isinstance(error, (MemoryError, OutputFailed, BrokenProduct)):
+        return progress
+    return not isinstance(error, TorchspectralError) or getattr(error, "keeps", False)
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

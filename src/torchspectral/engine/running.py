@@ -18,8 +18,6 @@ from torchspectral.engine.paths import check_free, plan_paths
 from torchspectral.errors import (
     BadInput,
     BadSettings,
-    BrokenProduct,
-    OutputFailed,
     TooLarge,
     TorchspectralError,
     closest,
@@ -203,10 +201,9 @@ def run(
     Interrupted
         Stopped by Ctrl-C or SIGTERM with `out` given; `resume` goes on.
     """
-    import torch
-
     import torchspectral
     from torchspectral.engine.job import Job
+    from torchspectral.engine.journal import outlasts
 
     if not isinstance(method, Method):
         raise BadSettings(f"got {method!r} as method, expected an instance: see torchspectral.create_method")
@@ -232,26 +229,12 @@ def run(
         try:
             with stoppable(paths.base if paths is not None else None):
                 values = job.do()
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            keep = job.has_progress
-            if isinstance(error, TorchspectralError):
+        except BaseException as error:
+            said = _in_words(error)
+            keep = outlasts(said, job.has_progress)
+            if said is error:
                 raise
-            raise TooLarge(
-                f"memory ran out ({_one_line(error)}): use smaller tiles (tile=), fewer workers or a window"
-            ) from error
-        except torch.linalg.LinAlgError as error:
-            raise BadInput(
-                f"the scene's bands cannot be told apart ({_one_line(error)}): leave constant or repeated bands out"
-            ) from error
-        except (OutputFailed, BrokenProduct):
-            keep = job.has_progress
-            raise
-        except TorchspectralError as error:
-            keep = getattr(error, "keeps", False)
-            raise
-        except BaseException:
-            keep = True
-            raise
+            raise said from error
         finally:
             job.close(keep=keep)
     report.peak_memory = memory.peak
@@ -274,6 +257,21 @@ def method_name(method: Method) -> str:
 def _settings_of(method: Method) -> dict[str, Any]:
     settings: dict[str, Any] = method.settings.model_dump()
     return settings
+
+
+def _in_words(error: BaseException) -> BaseException:
+    """What the library says of an error of memory or of linear algebra; others are handed back."""
+    import torch
+
+    if isinstance(error, TorchspectralError):
+        return error
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return TooLarge(f"memory ran out ({_one_line(error)}): use smaller tiles (tile=), fewer workers or a window")
+    if isinstance(error, torch.linalg.LinAlgError):
+        return BadInput(
+            f"the scene's bands cannot be told apart ({_one_line(error)}): leave constant or repeated bands out"
+        )
+    return error
 
 
 def _one_line(error: BaseException) -> str:

@@ -16,12 +16,12 @@ from xarray.core import indexing
 
 from torchspectral.engine.executor import Stage, Workers
 from torchspectral.engine.interrupting import stoppable
-from torchspectral.engine.journal import Journal, fingerprint
+from torchspectral.engine.journal import Journal, fingerprint, outlasts
 from torchspectral.engine.memory import frugal_reads
 from torchspectral.engine.method import Window
 from torchspectral.engine.plan import cut_scene
 from torchspectral.engine.scratch import FileScratch, Workspace
-from torchspectral.errors import BadCube, BadSettings, BrokenProduct, OutputFailed, TorchspectralError
+from torchspectral.errors import BadCube, BadSettings, BrokenProduct
 from torchspectral.io.raw import RawArray, RawBackend, output_failed
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.result import Report
@@ -180,14 +180,8 @@ def stream(
         if report is not None:
             report.seconds["write"] = round(time.perf_counter() - started, 3)
         made: Path = adopt(raw, cube, path, overwrite=overwrite, report=report)
-    except OutputFailed:
-        keep = bool(journal.lines)
-        raise
-    except TorchspectralError as error:
-        keep = getattr(error, "keeps", False)
-        raise
-    except BaseException:
-        keep = True
+    except BaseException as error:
+        keep = outlasts(error, bool(journal.lines))
         raise
     finally:
         pool.close()
