@@ -1,4 +1,4 @@
-"""The spectral adapter in training, as matrix products over blocks of pixels, in an eighth of the memory.
+"""The spectral adapter in training, as matrix products over blocks of pixels, in a fifth of the memory.
 
 Batch normalisation needs the mean and variance of a layer over all pixels before the next layer can be computed. Those of
 the first layer, by far the largest, follow from the covariance of the bands in a window; it is never kept. Of the other two
