@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,11 @@ from affine import Affine
 from scipy.ndimage import gaussian_filter
 
 import torchspectral as ts
+from torchspectral.backbones.less_vit.statistics import PREFIX, SensorStatistics
 from torchspectral.classification.labels import with_labels
 from torchspectral.classification.training import BackboneTraining
-from torchspectral.classification.tuned import evaluation
+from torchspectral.classification.tuned import evaluation, studies
+from torchspectral.classification.tuned.data import TuningData
 from torchspectral.classification.tuned.held_out import seen_in
 from torchspectral.classification.tuned.learning import head_of
 from torchspectral.classification.tuned.lora import called_layers, merge_lora
@@ -25,6 +28,7 @@ from torchspectral.errors import (
     BadInput,
     BadSettings,
     BadWeights,
+    BandMismatch,
     MissingWeights,
 )
 from torchspectral.geo import place
@@ -32,6 +36,8 @@ from torchspectral.learn.heads.neighbours import NeighbourHead
 from torchspectral.learn.heads.upernet import UPerNetHead
 from torchspectral.learn.scenes import open_scenes
 from torchspectral.learn.splits import balanced
+from torchspectral.weights import Weights
+from torchspectral.weights.card import WeightsCard
 
 pytest.importorskip("lightning")
 BANDS = 80
@@ -262,6 +268,35 @@ def test_convolutions_are_exact_in_tiles(monkeypatch) -> None:
         parts = [found.numpy() for _, found in evaluation.predictions(network, (16, 272), read)]
     np.testing.assert_allclose(np.concatenate(parts, 2), whole["probabilities"].values, atol=2e-5)
     assert widths == [256, 272, 144]
+
+
+def test_weights_of_several_sensors_give_the_statistics_of_the_scenes() -> None:
+    state = SensorStatistics([((500, 600), (1, 2), (3, 4), 10.0), ((500, 600, 700), (5, 6, 7), (8, 9, 10), 20.0)])
+    card = WeightsCard(name="two", model="less-vit-s", wavelengths="any")
+    kept = {f"{PREFIX}.{key}": value for key, value in state.state_dict().items()}
+    data = TuningData(BackboneTraining.make({"backbone": "less-vit-s", "initial": "two"}))
+    data.start, data.wavelength = Weights(kept, card, Path()), np.array([500.2, 600.0, 700.0])
+
+    def found(rule: str) -> tuple:
+        recipe = SimpleNamespace(data=data, settings=SimpleNamespace(statistics=rule))
+        return studies._statistics(recipe, np.zeros(data.wavelength.size), np.ones(data.wavelength.size))
+
+    for rule in ("auto", "weights"):
+        mean, std, how = found(rule)
+        assert mean.tolist() == [5, 6, 7] and std.tolist() == [8, 9, 10] and "this sensor" in how
+    assert found("train")[0].tolist() == [0, 0, 0]
+    cube = ts.make_cube(np.zeros((3, 4, 4)), wavelength=data.wavelength)
+    data.backbone = "less-vit-s"
+    assert data._arguments_for(cube)["resolution"] == 20.0
+    data.wavelength = np.array([500.0, 650.0])
+    assert found("auto")[0].tolist() == [0, 0]
+    with pytest.raises(
+        BandMismatch, match=r"got 2 bands of 500-650 nm, expected 2 bands .* or 3 bands .*statistics=train"
+    ):
+        found("weights")
+    del kept[f"{PREFIX}.1.std"]
+    with pytest.raises(BadWeights, match="sensor 1 without its std"):
+        found("auto")
 
 
 def test_low_rank_updates_merge_and_must_have_an_effect() -> None:

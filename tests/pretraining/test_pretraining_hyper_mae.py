@@ -11,11 +11,17 @@ import xarray as xr
 from affine import Affine
 from recipe_steps import batch_of, exported, opened, scene, train_steps
 
+import torchspectral as ts
 from torchspectral.backbones.less_vit.statistics import sensor_statistics
+from torchspectral.embedding.encoders import find_encoder
+from torchspectral.embedding.fitting import statistics
+from torchspectral.embedding.method import EmbeddingSettings
 from torchspectral.errors import BadCube, BadInput, BadSettings, BandMismatch
 from torchspectral.geo.grids import place
 from torchspectral.learn.train import find_recipe
 from torchspectral.pretraining.hyper_mae.sensors import side_of_pixel, sort_by_sensor
+from torchspectral.weights.card import WeightsCard
+from torchspectral.weights.files import save
 
 TINY = {
     "network": {"embed_dim": 32, "depth": 1, "num_heads": 2, "patch_size": 4}, "view": 8, "learning_rate": 3e-3,
@@ -54,6 +60,36 @@ def test_two_sensors_learn_side_by_side(tmp_path: Path) -> None:
         assert mean == recipe.statistics[number][0].tolist() and std == recipe.statistics[number][1].tolist()
         assert metres == sensor.resolution
     assert sensor_statistics(state, [500.0, 600.0]) is None
+
+
+def test_a_scene_is_embedded_by_the_statistics_of_its_sensor(tmp_path: Path) -> None:
+    data = [scene(12), scene(9, 1, 450.0, 1650.0)]
+    recipe, _ = opened("hyper-mae", data, tmp_path, **TINY, steps=1, resolution=10.0)
+    network = recipe.build()
+    name, arguments = recipe.exported_as()
+    card = WeightsCard(name="two", model=name, constructor=arguments, licence="ours", **recipe.card())
+    path = save(tmp_path / "two.safetensors", recipe.exported(network).state_dict(), card)
+    found = ts.embed(data[1].isel(x=slice(0, 8), y=slice(0, 8)), weights=path, settings={"window": 8})
+    encoder, (mean, std) = exported(recipe, network), recipe.statistics[1]
+    image = torch.from_numpy(data[1].values[None, :, :8, :8])
+    with torch.no_grad():
+        x, other = (encoder.as_input(image, (mean + more).tolist(), std.tolist()) for more in (0, 0.05))
+        waves = torch.tensor(recipe.sensors[1].wavelength)
+        plain, off = (encoder.feature_maps(one, waves, resolution=10.0)[-1][0] for one in (x, other))
+    np.testing.assert_allclose(found["embedding"].values, plain.numpy(), atol=1e-5)
+    assert not torch.allclose(plain, off, atol=1e-3)
+    known = find_encoder(None, path)
+    statistics(known, EmbeddingSettings(), np.array(recipe.sensors[1].wavelength))
+    assert known.arguments["resolution"] == 10.0 != encoder.resolution
+    assert any("the sensor of 9 bands" in note for note in found.report.notes)
+    few = data[0].isel(band=slice(0, 5))
+    with pytest.raises(
+        BandMismatch, match=r"got 5 bands of 420-1140 nm, expected 12 bands of .* or 9 bands of 450-1650 nm"
+    ):
+        ts.embed(few, weights=path)
+    assert np.isfinite(
+        ts.embed(few, weights=path, settings={"statistics": "scene", "window": 8})["embedding"].values
+    ).all()
 
 
 def test_one_sensor_writes_its_statistics_and_sees_what_the_encoder_will(tmp_path: Path) -> None:

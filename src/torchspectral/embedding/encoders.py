@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from torchspectral.backbones.base import Backbone, Bands, describe
+from torchspectral.backbones.less_vit.statistics import PREFIX
 from torchspectral.backbones.starting import RANDOM, encoder, find_start, native_patch
 from torchspectral.errors import BadSettings, BadWeights
 from torchspectral.weights import Weights, load
@@ -36,6 +37,8 @@ class Encoder:
     size : int
         Side of its training images [pixel].
     notes : list of str
+    statistics : dict
+        Those of the sensors that the weights learnt from, where there were several; see `less_vit.statistics`.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Encoder:
     trained: bool
     size: int
     notes: list[str] = field(default_factory=list)
+    statistics: dict[str, Any] = field(default_factory=dict)
 
     @property
     def bands(self) -> Bands:
@@ -156,7 +160,11 @@ def _known(name: str, start: Weights, given: dict[str, Any], window: int) -> Enc
     size = native_patch(name, start, given)
     made = encoder(name, arguments)
     made.load_matched(start.state, where=str(start.path))
-    return Encoder(name, arguments, made, start.card, True, window or size)
+    return Encoder(name, arguments, made, start.card, True, window or size, statistics=_of_sensors(start))
+
+
+def _of_sensors(start: Weights) -> dict[str, Any]:
+    return {key: value for key, value in start.state.items() if key.startswith(f"{PREFIX}.")}
 
 
 def _tuned(backbone: str | None, weights: str | Path, given: dict[str, Any], window: int) -> Encoder | None:
@@ -206,4 +214,4 @@ def _foreign(name: str, start: Weights, given: dict[str, Any], window: int) -> E
         notes.append(f"bands, scale and statistics are taken to be those of the published weights {card.name}")
     size = native_patch(name, Weights({}, card, start.path), given)
     plain = card.model_copy(update={"name": start.card.name, "sha256": ""})
-    return Encoder(name, arguments, made, plain, True, window or size, notes)
+    return Encoder(name, arguments, made, plain, True, window or size, notes, _of_sensors(start))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from torchspectral.backbones.less_vit.statistics import statistics_for
 from torchspectral.backbones.reach import reach_of
 from torchspectral.embedding.encoders import Encoder
 from torchspectral.embedding.method import EmbeddingSettings
@@ -18,6 +19,8 @@ from torchspectral.errors import BadSettings, BadWeights, BandMismatch, MissingM
 from torchspectral.result import Report
 from torchspectral.weights import check_fit
 from torchspectral.weights.fit import band_problem
+
+ASK = "the scene's own: --set statistics=scene"
 
 
 def fit_bands(
@@ -68,6 +71,8 @@ def _is_sentinel2(found: Encoder) -> bool:
 def statistics(found: Encoder, s: EmbeddingSettings, waves: np.ndarray) -> tuple[Scale, Any, Any, list[str]]:
     """How scene values become those that the encoder's statistics are of: scale, mean and deviation a band, notes.
 
+    Of weights of several sensors the encoder sees the size of the pixels, too, that it learnt from with the scene's sensor.
+
     Raises
     ------
     BandMismatch, MissingMetadata, BadWeights
@@ -91,6 +96,10 @@ def statistics(found: Encoder, s: EmbeddingSettings, waves: np.ndarray) -> tuple
     mean, std, notes = card.mean, card.std, list[str]()
     if mean is not None and std is not None and _of_other_bands(found, s, waves):
         mean, std, notes = _interpolated(found, waves)
+    if mean is None and (sensor := statistics_for(found.statistics, waves.tolist(), card.name, ASK)) is not None:
+        mean, std, side = sensor
+        found.arguments = {**found.arguments, "resolution": side, **s.network}
+        notes.append(f"mean and deviation are those of the sensor of {count} bands that the weights learnt from")
     _try_input(found, count, mean, std)
     return scale, mean, std, notes
 
@@ -107,15 +116,15 @@ def _of_other_bands(found: Encoder, s: EmbeddingSettings, waves: np.ndarray) -> 
 def _interpolated(found: Encoder, waves: np.ndarray) -> tuple[list[float], list[float], list[str]]:
     """Statistics of the weights' bands at the scene's wavelengths, where these lie among them."""
     card = found.card
-    ask = "ask for --set statistics=scene"
     if card.wavelengths == "any" or card.mean is None or card.std is None:
-        raise BandMismatch(f"weights {card.name} have statistics of other bands and do not say of which: {ask}")
+        raise BandMismatch(f"weights {card.name} have statistics of other bands and do not say of which: ask for {ASK}")
     have = np.asarray(card.wavelengths, dtype=np.float64)
     order = np.argsort(have)
     step = np.median(np.abs(np.diff(have[order]))) if have.size > 1 else 1.0
     if not np.isfinite(waves).all() or waves.min() < have.min() - step or waves.max() > have.max() + step:
         raise BandMismatch(
-            f"weights {card.name} have statistics from {have.min():g} to {have.max():g} nm and the scene has other bands: {ask}"
+            f"weights {card.name} have statistics from {have.min():g} to {have.max():g} nm and the scene has other bands: "
+            f"ask for {ASK}"
         )
     mean, std = (np.interp(waves, have[order], np.asarray(v)[order]).tolist() for v in (card.mean, card.std))
     return mean, std, [f"mean and deviation of weights {card.name} were interpolated to the scene's wavelengths"]
@@ -126,7 +135,7 @@ def _try_input(found: Encoder, count: int, mean: Any, std: Any) -> None:
     try:
         found.network.as_input(torch.zeros(1, count, 1, 1), mean, std)
     except MissingMetadata as error:
-        raise MissingMetadata(f"{error}; or ask for those of the scene: --set statistics=scene") from None
+        raise MissingMetadata(f"{error}; or ask for {ASK}") from None
 
 
 def windows(found: Encoder, s: EmbeddingSettings) -> dict[str, Any]:

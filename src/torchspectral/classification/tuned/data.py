@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from torchspectral.backbones.less_vit.statistics import sensor_statistics, statistics_for
 from torchspectral.backbones.starting import arguments_of, declared, find_start, native_patch
 from torchspectral.classification.labels import IGNORED, Classes, with_labels
 from torchspectral.classification.spectral_angle import MOST_CLASSES, class_colours
 from torchspectral.engine.method import Window
-from torchspectral.errors import BadInput, BadSettings, BandMismatch
+from torchspectral.errors import BadInput, BadSettings
 from torchspectral.geo.grids import grid_of
 from torchspectral.io.statistics import values_of
 from torchspectral.learn.patch_sets.store import labels_of
 from torchspectral.learn.recipe import Scene, common_bands
-from torchspectral.learn.scenes import OpenedScene
+from torchspectral.learn.scenes import OpenedScene, common_quantity, cubes_of
 from torchspectral.weights import Weights
 from torchspectral.weights.card import WeightsCard
 from torchspectral.weights.fit import band_problem, check_fit
@@ -68,6 +69,25 @@ class TuningData:
     def wavelengths(self) -> list[float] | None:
         """Centres [nm], or None where the scenes do not say."""
         return _known(self.wavelength)
+
+    def sensor_of_weights(self, must: bool = False) -> tuple[list[float], list[float], float] | None:
+        """Mean and deviation of each band, and pixel size [m], that weights of several sensors have of this one.
+
+        Parameters
+        ----------
+        must : bool
+            Whether such weights may not lack the sensor.
+
+        Raises
+        ------
+        BandMismatch
+        """
+        if self.start is None or self.start.card.mean is not None:
+            return None
+        if must:
+            waves, name = [float(w) for w in self.wavelength], self.start.card.name
+            return statistics_for(self.start.state, waves, name, "those of the patches: statistics=train")
+        return sensor_statistics(self.start.state, self.wavelengths or [])
 
     def attach(self, scenes: list[OpenedScene]) -> list[OpenedScene]:
         """Bring scenes to the backbone's bands where asked for, and put labels and later dates beside them."""
@@ -164,6 +184,8 @@ class TuningData:
         grid = grid_of(cube)
         if grid.kind in ("map", "rotated") and grid.crs is not None and not grid.crs.is_geographic:
             metres = float(np.mean(grid.resolution))
+        elif (sensor := self.sensor_of_weights()) is not None:
+            metres = sensor[2]
         facts = {"bands": cube.sizes["band"], "wavelengths": _known(cube["wavelength"].values), "resolution": metres}
         return arguments_of(self.backbone, self.start, dict(self.settings.arguments), self.settings.patch, facts)
 
@@ -180,11 +202,8 @@ class TuningData:
         BandMismatch, BadInput
         """
         self.wavelength, self.index = common_bands(scenes)
-        cubes = [scene["cube"] if isinstance(scene, xr.Dataset) else scene for scene in scenes]
-        quantities = {str(cube.attrs.get("quantity", "dn")) for cube in cubes}
-        if len(quantities) > 1:
-            raise BandMismatch(f"got scenes of {' and '.join(sorted(quantities))}, expected one quantity in all")
-        self.quantity = quantities.pop()
+        cubes = cubes_of(scenes)
+        self.quantity = common_quantity(cubes)
         first = cubes[0]
         if "fwhm" in first.coords:
             self.fwhm = np.asarray(first["fwhm"].values, dtype=np.float64)[self.index]

@@ -146,9 +146,15 @@ def _told(recipe: Any, counts: dict[str, np.ndarray]) -> list[str]:
 
 
 def _statistics(recipe: Any, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    wanted = recipe.settings.statistics
+    if wanted != "train" and (sensor := recipe.data.sensor_of_weights(must=wanted == "weights")) is not None:
+        return (
+            np.array(sensor[0]),
+            np.array(sensor[1]),
+            "standardised as this sensor was when the weights learnt from it",
+        )
     card = recipe.data.start.card if recipe.data.start is not None else None
     own = card is not None and None not in (card.mean, card.std) and len(card.mean or ()) == len(mean)
-    wanted = recipe.settings.statistics
     if wanted == "weights" and not own:
         raise BadSettings("got statistics=weights, but their card has no mean and std of these bands: choose train")
     if card is not None and own and wanted != "train":
