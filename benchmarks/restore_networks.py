@@ -1,6 +1,6 @@
 """Speed of the denoising networks: ``python benchmarks/restore_networks.py [--cases DIR] [--repeats N] [--json]``.
 
-Each network in the library's formulation against the plain one of `restore_plain.py`, one thread, without gradients;
+Each network in the library's formulation against the plain one that the tests hold it to, one thread, without gradients;
 each in a process of its own, so that the largest memory is its own. With ``--cases`` (the folder of parity cases) both
 are first held against the published outputs. The machine's matrix product and copy speed stand beside the figures.
 """
@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 
-import restore_plain
 import torchspectral as ts
 from machine import best_of, measure
 from torchspectral.engine.memory import PeakMemory
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "parity"))
+import plain_networks
 
 ROWS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {
     "hsdt-s 31x128x128": ("hsdt-s", {}, (31, 128, 128)),
@@ -39,8 +41,13 @@ def formulation(model: str, arguments: dict[str, Any], plain: bool) -> Callable[
     network = ts.create_model(model, **arguments).eval()
     if not plain:
         return network
-    state, form = dict(network.state_dict()), getattr(restore_plain, model.split("-")[0])
-    return lambda x: form(state, x)
+    return plainly(network, model)
+
+
+def plainly(network: torch.nn.Module, model: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The plain formulation with the weights of a network of five layers."""
+    state, form = dict(network.state_dict()), getattr(plain_networks, model.split("-")[0])
+    return lambda x: form(state, x, 5, (1, 3))
 
 
 def one(row: str, plain: bool, repeats: int) -> dict[str, float]:
@@ -76,7 +83,6 @@ def compare(row: str, repeats: int) -> dict[str, Any]:
 
 def parity(folder: Path) -> list[dict[str, Any]]:
     """Largest error of both formulations over what a case allows, in float64."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "parity"))
     from parity_case import Case
 
     found = []
@@ -84,9 +90,8 @@ def parity(folder: Path) -> list[dict[str, Any]]:
         case = Case.read(folder / f"{name}.json")
         (x,) = case.tensors("x", dtype="float64")
         network = case.load_into(ts.create_model(model)).double()
-        state, form = dict(network.state_dict()), getattr(restore_plain, model.split("-")[0])
         with torch.no_grad():
-            for kind, out in (("ours", network(x)), ("plain", form(state, x))):
+            for kind, out in (("ours", network(x)), ("plain", plainly(network, model)(x))):
                 row = case.compare({"output": out})["output"]
                 found.append(
                     {"row": f"{model} parity {kind}", "of what is allowed": row["of_allowed"], "ok": row["ok"]}

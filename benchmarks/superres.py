@@ -1,79 +1,26 @@
 """Seconds and memory of the super-resolution networks against their plain formulations.
 
-``python benchmarks/superres.py [--repeats N]``. The plain formulations are written here as the papers' code states
-them, layer by layer, and hold the same parity cases (they are compared with ours before they are timed).
+``python benchmarks/superres.py [--repeats N]``. The plain formulations are those of the tests, as the papers'
+code states them; they are compared with ours before they are timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 import torchspectral as ts
 from machine import measure
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "parity"))
+import plain_networks
+
 WANTED = {"essaformer": 1.3, "spectral-mixup": 1.5}
-
-
-def plain_attention(attention: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Attention of ESSAformer on (n, token, dim)."""
-    q, k, v = attention.lnqkv(tokens).chunk(3, -1)
-    parts = []
-    for part in (q, k):
-        part = part - part.mean(-1, keepdim=True)
-        square = part.pow(2)
-        parts.append(square / (square.sum(-1, keepdim=True) + 1e-7))
-    q, k = F.normalize(parts[0], dim=-1), F.normalize(parts[1], dim=-2)
-    return attention.ln(v + q @ (k.transpose(-2, -1) @ v) / tokens.shape[1] ** 0.5)
-
-
-def plain_refiner(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """A refinement of ESSAformer."""
-    n, dim, height, width = x.shape
-    tokens = plain_attention(module.attn, module.norm(x.flatten(2).transpose(1, 2)))
-    image = tokens.transpose(1, 2).reshape(n, dim, height, width)
-    return getattr(module, module.stack_name)(torch.cat([image, x], 1)) + x
-
-
-def plain_essaformer(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """ESSAformer, module by module."""
-    blocks = network.blockup
-    first = network.conv_first(x)
-    x1 = plain_refiner(blocks.convup, blocks.convupsample(first))
-    x2 = plain_refiner(blocks.convdown, blocks.convdownsample(x1) + first)
-    x3 = plain_refiner(blocks.convup, blocks.convupsample(x2) + x1)
-    x4 = plain_refiner(blocks.convdown, blocks.convdownsample(x3) + x2)
-    x5 = plain_refiner(blocks.convup, blocks.convupsample(x4) + x3)
-    return network.conv_last(x5)
-
-
-def plain_branch(branch: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """A branch of DeepShare."""
-    x = branch.head(x)
-    y = x
-    for block in (branch.body.net1, branch.body.net2, branch.body.net3):
-        y = y + block.spa.body(y) * block.spa.share
-        first, _, second, attention = block.spc.body
-        z = second(F.relu(first(y)))
-        z = z * attention.conv_du(F.adaptive_avg_pool2d(z, 1))
-        y = y + z * block.spc.share
-    x = branch.upsample(y + x)
-    return branch.tail(x) if hasattr(branch, "tail") else x
-
-
-def plain_deepshare(network: nn.Module, x: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
-    """The spectral path of DeepShare, group by group."""
-    total, hits = torch.zeros_like(lms), torch.zeros(lms.shape[1])
-    for start in network.starts:
-        group = slice(start, start + network.n_subs)
-        total[:, group] += plain_branch(network.branch2, plain_branch(network.branch1, x[:, group]))
-        hits[group] += 1
-    return network.final(plain_branch(network.trunk, total / hits[:, None, None]) + network.skip_conv(lms))
 
 
 def peak_of(call: Callable[[], object]) -> float:
@@ -120,15 +67,20 @@ def rows(repeats: int = 3, names: tuple[str, ...] = tuple(WANTED)) -> dict[str, 
             torch.manual_seed(0)
             if "essaformer" in names:
                 network = ts.create_model("essaformer", bands=128).eval()
+                weights = network.state_dict()
                 x = torch.rand(1, 128, 32, 32)
                 found["essaformer"] = compare(
-                    "essaformer", lambda: network(x), lambda: plain_essaformer(network, x), repeats
+                    "essaformer", lambda: network(x), lambda: plain_networks.essaformer(weights, x, 4), repeats
                 )
             if "spectral-mixup" in names:
                 share = ts.create_model("spectral-mixup", bands=31).eval()
+                own = share.state_dict()
                 low, lms = torch.rand(1, 31, 32, 32), torch.rand(1, 31, 128, 128)
                 found["spectral-mixup"] = compare(
-                    "spectral-mixup", lambda: share(low, lms), lambda: plain_deepshare(share, low, lms), repeats
+                    "spectral-mixup",
+                    lambda: share(low, lms),
+                    lambda: plain_networks.deepshare(own, low, lms, "spectral", 8, 2, 4, 0.1),
+                    repeats,
                 )
     finally:
         torch.set_num_threads(threads)

@@ -34,10 +34,10 @@ def _figures(fine: xr.DataArray, truth: xr.DataArray) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("method", "name", "angle"),
-    [("essaformer", "essaformer.generated-16", 1.0), ("spectral-mixup", "spectral-mixup.generated-31", 1.03)],
+    ("method", "name"),
+    [("essaformer", "essaformer.generated-16"), ("spectral-mixup", "spectral-mixup.generated-31")],
 )
-def test_shipped_weights_beat_interpolation_where_they_were_not_trained(method, name, angle) -> None:
+def test_shipped_weights_beat_interpolation_where_they_were_not_trained(method, name) -> None:
     truth = _held_out(None if method == "essaformer" else VISIBLE)
     low = degrade(truth, 4)
     result = ts.superres(low, method=method)
@@ -45,7 +45,7 @@ def test_shipped_weights_beat_interpolation_where_they_were_not_trained(method, 
     assert result["cube"].shape == truth.shape
     made, plain = (_figures(r["cube"], truth) for r in (result, ts.superres(low, scale=4, check=False)))
     assert made["MPSNR"] > plain["MPSNR"] + 0.1 and made["MSSIM"] > plain["MSSIM"], (plain, made)
-    assert made["ERGAS"] < plain["ERGAS"] and made["SAM"] < angle * plain["SAM"], (plain, made)
+    assert made["ERGAS"] < plain["ERGAS"] and made["SAM"] < plain["SAM"], (plain, made)
     if method == "essaformer":
         assert result.report.figures["band_groups"] == 3 and "groups" in " ".join(result.report.notes)
 
