@@ -2,8 +2,8 @@
 
 Everything is generated: mixtures of a few smooth spectra by smooth maps, by regions with sharp edges, or by waves and
 boxes, brought to 0..1 and moved within it, with Gaussian noise of one level or of a level a band. Adam, mean squared
-error over the noise's deviation (a patch with little noise would else count nothing), cosine decay over the given
-minutes of one thread. OUT gets a safetensors file with its card; the held-out
+error, by default over the noise's deviation (a patch with little noise would else count nothing), cosine decay over the
+given minutes of one thread. OUT gets a safetensors file with its card; the held-out
 figures on it are of cubes with other seeds.
 """
 
@@ -24,8 +24,6 @@ from torchspectral.weights import WeightsCard, save
 
 NOISE = (2.0, 75.0)
 """Standard deviations in training, of 255."""
-RATE = 3e-3
-"""Largest learning rate."""
 
 
 def clean_cube(bands: int, side: int, seed: int) -> np.ndarray:
@@ -89,23 +87,25 @@ def gain(network: torch.nn.Module, bands: int, sigma: float, seeds: range) -> tu
     return float(np.mean(before)), float(np.mean(after))
 
 
-def train(model: str, minutes: float, seed: int = 0, side: int = 32, size: int = 4) -> tuple[torch.nn.Module, int]:
+def train(
+    model: str, minutes: float, rate: float, side: int, loss_of: str, seed: int = 0, size: int = 4
+) -> tuple[torch.nn.Module, int]:
     """The trained network in evaluation mode, and the steps taken."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = ts.create_model(model).train()
     choices = (31,) if model.startswith("hsdt") else (16, 31, 48)
     pools = {bands: [clean_cube(bands, 80, 1000 * bands + k) for k in range(96)] for bands in choices}
-    optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
+    optimiser = torch.optim.Adam(network.parameters(), lr=rate)
     start, used, steps = time.process_time(), 0.0, 0
     while used < 60 * minutes:
         share = used / (60 * minutes)
         optimiser.param_groups[0]["lr"] = (
-            RATE * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2) * min(1, (steps + 1) / 20)
+            rate * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2) * min(1, (steps + 1) / 20)
         )
         noisy, clean = batch(pools[choices[int(rng.integers(len(choices)))]], size, side, rng)
         off, noise = ((image - clean).square().mean((1, 2, 3, 4)) for image in (network(noisy), noisy))
-        loss = (off / noise.sqrt()).mean()
+        loss = (off / noise.sqrt()).mean() if loss_of == "even" else off.mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -122,9 +122,12 @@ def main() -> None:
     parser.add_argument("model", choices=("hsdt-s", "man-s"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--rate", type=float, default=3e-3, help="largest learning rate")
+    parser.add_argument("--side", type=int, default=32, help="of patches [pixels]")
+    parser.add_argument("--loss", choices=("even", "plain"), default="even", help="even: over the noise's deviation")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    network, steps = train(options.model, options.minutes)
+    network, steps = train(options.model, options.minutes, options.rate, options.side, options.loss)
     metrics: dict[str, Any] = {"steps": steps}
     for sigma in (10, 25, 50):
         before, after = gain(network, 31, sigma / 255, range(900_000, 900_006))
@@ -146,7 +149,8 @@ def main() -> None:
             "all bands or a level a band; no real scene, no stripes, dead lines or impulses"
         ),
         preprocessing="values between the scene's extremes lie in 0..1",
-        command=f"python benchmarks/train_denoisers.py {options.model} OUT --minutes {options.minutes:g}",
+        command=f"python benchmarks/train_denoisers.py {options.model} OUT --minutes {options.minutes:g} --rate {options.rate:g} "
+        f"--side {options.side} --loss {options.loss}",
     )
     print(save(options.out / card.name, dict(network.state_dict()), card, overwrite=True))
 
