@@ -169,5 +169,7 @@ def test_options_that_do_not_belong():
             ts.calibrate_gain(cube, method="flat", **options)
     with pytest.raises(BadSettings, match="bands="):
         ts.calibrate_gain(cube, method="moments", bands="best")
+    with pytest.raises(BadSettings, match=rf"got band 100 \(index 99\) of {cube.sizes['band']}, expected bands 1 to"):
+        ts.calibrate_gain(cube, method="moments", bands=[0, 99])
     with pytest.raises(BadSettings, match=r"saturation|ridge"):
         ts.calibrate_gain(cube, method="flat", settings={"ridge": 0.0})

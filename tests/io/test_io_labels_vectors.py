@@ -146,6 +146,13 @@ def test_what_cannot_be_drawn_is_told(tmp_path) -> None:
         read_labels(shapes(tmp_path, two, ".geojson"), like=scene())
 
 
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
+def test_polygons_without_attributes_say_no_class(tmp_path, suffix) -> None:
+    path = shapes(tmp_path, [{"geometry": box(0, 0, 2, 3)}], suffix)
+    with pytest.raises(BadInput, match="has no column of classes: expected one"):
+        read_labels(path, like=scene())
+
+
 def test_a_vector_file_that_is_another_format_is_refused(tmp_path) -> None:
     secret = tmp_path / "secret.geojson"
     secret.write_text(json.dumps({"type": "FeatureCollection", "features": []}))

@@ -89,6 +89,8 @@ def test_random_split_leaks_and_says_so() -> None:
     areas = block_split([(96, 96)], block=24, guard=4, least=8)
     parts = [[(a.scene, w) for a in areas if a.part == p for w in a.patches(8, 4)] for p in (TRAIN, HELD_OUT)]
     assert leakage(*parts, guard=4).within == 0
+    assert "lie within 4 pixels" in leakage(*parts, guard=4).sentence()
+    assert leakage(*parts).sentence() == "0% of the held-out pixels also train"
 
 
 def test_what_cannot_be_split() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from torchspectral.cube import check_cube, good_bands
+from torchspectral.cube import check_cube, good_bands, outside_bands
 from torchspectral.errors import BadInput, BadSettings, BandMismatch
 
 ROOM = "calibration"
@@ -63,8 +63,8 @@ def pick(cube: xr.DataArray, bands: str | Sequence[int]) -> np.ndarray:
         found = good_bands(cube) if bands == "good" else np.arange(count)
     else:
         found = np.array(sorted({int(b) for b in bands}), dtype=np.int64)
-        if found.size and (found[0] < 0 or found[-1] >= count):
-            raise BadSettings(f"got band {int(found[-1])} of {count}, expected indices from 0 to {count - 1}")
+        if problem := outside_bands(found, count):
+            raise BadSettings(problem)
     if not found.size:
         raise BadInput("no band is marked good, expected at least one: bands='all' takes them all")
     return found

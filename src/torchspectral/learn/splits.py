@@ -354,10 +354,9 @@ class Leakage:
 
     def sentence(self) -> str:
         """For the report."""
-        return (
-            f"{self.shared:.0%} of the held-out pixels also train and {self.within:.0%} lie within {self.guard} pixels "
-            "of training patches" + (": figures of this split are too good" if self.within else "")
-        )
+        near = f" and {self.within:.0%} lie within {self.guard} pixels of training patches" if self.guard else ""
+        warned = ": figures of this split are too good" if self.within else ""
+        return f"{self.shared:.0%} of the held-out pixels also train{near}{warned}"
 
 
 def leakage(train: Sequence[tuple[int, Window]], held: Sequence[tuple[int, Window]], *, guard: int = 0) -> Leakage:

@@ -33,9 +33,11 @@ def class_field(columns: Sequence[str], wanted: str | None, where: str) -> str:
     UnknownName
         `wanted` is no column.
     BadInput
-        Nothing is wanted and no column, or none alone, can be it.
+        There is no column, or nothing is wanted and none alone can be it.
     """
     names = [str(c) for c in columns]
+    if not names:
+        raise BadInput(f"{where} has no column of classes: expected one with the number or name of the class of each place")
     if wanted is not None:
         if wanted not in names:
             raise UnknownName(f"{where} has no column {wanted!r}: {closest(wanted, names)}")
@@ -46,7 +48,7 @@ def class_field(columns: Sequence[str], wanted: str | None, where: str) -> str:
         found = [n for n in names if n.lower() == known]
         if found:
             return found[0]
-    raise BadInput(f"{where} has the columns {', '.join(names) or 'none'}: say which holds the classes with field=NAME")
+    raise BadInput(f"{where} has the columns {', '.join(names)}: say which holds the classes with field=NAME")
 
 
 def number_classes(values: Sequence[Any], where: str) -> tuple[np.ndarray, list[str]]:
