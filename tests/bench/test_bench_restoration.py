@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import torchspectral as ts
+from torchspectral.bench.shared import bench_folder
 from torchspectral.cli import main
+from torchspectral.errors import OutputExists
 
 
 def test_command_compares_methods(tmp_path, capsys) -> None:
@@ -28,3 +30,13 @@ def test_command_compares_methods(tmp_path, capsys) -> None:
     assert len(lines) == 4 and lines[1].startswith("noisy")
     psnr = [float(line.split(",")[2]) for line in lines[1:]]
     assert min(psnr[1:]) > psnr[0] + 2 and (tmp_path / "bench" / "scores.md").is_file()
+
+
+def test_a_folder_with_a_bench_is_taken_only_when_asked(tmp_path) -> None:
+    (tmp_path / "scores.csv").touch()
+    with pytest.raises(OutputExists, match="ask to overwrite, or"):
+        bench_folder(tmp_path, overwrite=False)
+    with pytest.raises(OutputExists, match="ask to overwrite or to resume, or"):
+        bench_folder(tmp_path, overwrite=False, resume=False)
+    assert bench_folder(str(tmp_path), overwrite=False, resume=True) == bench_folder(tmp_path, overwrite=True)
+    assert bench_folder(tmp_path, overwrite=False, written="report.html") == tmp_path

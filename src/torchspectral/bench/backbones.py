@@ -26,9 +26,9 @@ from torchspectral.bench.backbone_sets import (
     test_part,
 )
 from torchspectral.bench.backbone_tables import beside, counted, cross_rows, published, tail
-from torchspectral.bench.shared import plain_name, rows_of, write_tables
+from torchspectral.bench.shared import bench_folder, plain_name, rows_of, write_tables
 from torchspectral.bench.store import Measured, Store
-from torchspectral.errors import BadInput, BadSettings, OutputExists, TorchspectralError, UnknownName, closest
+from torchspectral.errors import BadInput, BadSettings, TorchspectralError, UnknownName, closest
 from torchspectral.learn.patch_sets import PatchSet, open_patch_set
 from torchspectral.learn.splits import TRAIN
 from torchspectral.log import Progress, Step, no_progress
@@ -138,9 +138,7 @@ def bench_backbones(
     contenders = [Contender.of(text) for text in backbones]
     if not contenders:
         raise BadSettings("got no backbone to compare, expected at least one")
-    folder = Path(out)
-    if (folder / "scores.csv").exists() and not (overwrite or resume):
-        raise OutputExists(f"{folder} has a bench already: ask to overwrite or to resume, or choose another folder")
+    folder = bench_folder(out, overwrite=overwrite, resume=resume)
     said = published(suite)
     found, missing = find_sets(Path(data), list(said["sets"]), sets)
     if not found:

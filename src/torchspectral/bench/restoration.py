@@ -11,8 +11,8 @@ import torch
 import xarray as xr
 
 from torchspectral import metrics, registry
-from torchspectral.bench.shared import write_tables
-from torchspectral.errors import BadInput, OutputExists, TorchspectralError
+from torchspectral.bench.shared import bench_folder, write_tables
+from torchspectral.errors import BadInput, TorchspectralError
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.report.tables import mean_std
 from torchspectral.restoration.base import restore
@@ -65,9 +65,7 @@ def bench_restoration(
         raise BadInput("got no scene to compare methods on, expected at least one")
     cards = [registry.card("restoration", n) for n in methods] if methods else registry.methods("restoration")
     names = [c.name for c in cards if methods or "weights" not in c.needs]
-    folder = Path(out)
-    if (folder / "scores.csv").exists() and not overwrite:
-        raise OutputExists(f"{folder} has a bench already: ask to overwrite, or choose another folder")
+    folder = bench_folder(out, overwrite=overwrite)
     rows: list[dict[str, Any]] = []
     for number, recipe in enumerate(recipes):
         parts: dict[str, list[dict[str, float]]] = {"noisy": []}

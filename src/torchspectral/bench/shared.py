@@ -13,12 +13,34 @@ import numpy as np
 import xarray as xr
 
 from torchspectral.bench.store import Measured
+from torchspectral.errors import OutputExists
 from torchspectral.report.files import write_whole
 from torchspectral.report.style import figure_png
 from torchspectral.report.tables import Table, mean_std
 from torchspectral.result import Report
 
 COLOURS = (665.0, 560.0, 490.0)
+
+
+def bench_folder(out: str | Path, *, overwrite: bool, resume: bool | None = None, written: str = "scores.csv") -> Path:
+    """The folder of a bench; one that holds a bench already only to overwrite it or to go on with it.
+
+    Parameters
+    ----------
+    resume : bool, optional
+        None: this bench cannot be resumed.
+    written : str
+        The file by which a finished bench is known.
+
+    Raises
+    ------
+    OutputExists
+    """
+    folder = Path(out)
+    if (folder / written).exists() and not (overwrite or resume):
+        ways = "to overwrite" if resume is None else "to overwrite or to resume"
+        raise OutputExists(f"{folder} has a bench already: ask {ways}, or choose another folder")
+    return folder
 
 
 def rows_of(

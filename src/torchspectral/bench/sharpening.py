@@ -20,9 +20,18 @@ import xarray as xr
 import yaml
 
 from torchspectral import registry
-from torchspectral.bench.shared import colours, cost, key_of, rows_of, windows, write_figures, write_tables
+from torchspectral.bench.shared import (
+    bench_folder,
+    colours,
+    cost,
+    key_of,
+    rows_of,
+    windows,
+    write_figures,
+    write_tables,
+)
 from torchspectral.bench.store import Measured, Store
-from torchspectral.errors import BadInput, BadSettings, GridMismatch, OutputExists, TorchspectralError
+from torchspectral.errors import BadInput, BadSettings, GridMismatch, TorchspectralError
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.report.charts import band_curves
 from torchspectral.report.figures import error_maps, rgb_panels
@@ -130,9 +139,7 @@ def bench_sharpening(
         registry.card("sharpening", name)
         if name not in names:
             raise BadSettings(f"got settings of {name}, which is not compared: add it to the methods")
-    folder = Path(out)
-    if (folder / "report.html").exists() and not (overwrite or resume):
-        raise OutputExists(f"{folder} has a bench already: ask to overwrite or to resume, or choose another folder")
+    folder = bench_folder(out, overwrite=overwrite, resume=resume, written="report.html")
     fine = as_pan(pan) if pan is not None else None
     scene, fine, cut = _cut(scene, fine, bbox)
     if ratio is None:

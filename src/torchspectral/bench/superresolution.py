@@ -17,10 +17,20 @@ import torch
 import xarray as xr
 
 from torchspectral import registry
-from torchspectral.bench.shared import colours, cost, key_of, plain_name, rows_of, windows, write_figures, write_tables
+from torchspectral.bench.shared import (
+    bench_folder,
+    colours,
+    cost,
+    key_of,
+    plain_name,
+    rows_of,
+    windows,
+    write_figures,
+    write_tables,
+)
 from torchspectral.bench.store import Measured, Store
 from torchspectral.cube import check_cube
-from torchspectral.errors import BadInput, BadSettings, OutputExists, TorchspectralError
+from torchspectral.errors import BadInput, BadSettings, TorchspectralError
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.report.charts import band_curves
 from torchspectral.report.figures import error_maps, rgb_panels
@@ -120,9 +130,7 @@ def bench_superresolution(
     for name in {*given, *special}:
         if registry.card(ROOM, name).name not in {card.name for card in cards}:
             raise BadSettings(f"got weights or settings of {name}, which is not compared: add it to the methods")
-    folder = Path(out)
-    if (folder / "scores.csv").exists() and not (overwrite or resume):
-        raise OutputExists(f"{folder} has a bench already: ask to overwrite or to resume, or choose another folder")
+    folder = bench_folder(out, overwrite=overwrite, resume=resume)
     bench = _Bench(chosen, special, given, [card.name for card in cards], seed, progress)
     for number, (title, scene) in enumerate(zip(titles, scenes, strict=True)):
         bench.scene(scene, title, folder, number / len(scenes), 1 / len(scenes), resume)

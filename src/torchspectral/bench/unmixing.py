@@ -19,11 +19,11 @@ import numpy as np
 import xarray as xr
 
 from torchspectral import registry
-from torchspectral.bench.shared import cost, key_of, plain_name
+from torchspectral.bench.shared import bench_folder, cost, key_of, plain_name
 from torchspectral.bench.store import Measured, Store
 from torchspectral.bench.unmixing_pages import MATCHINGS, Seen, seen_of, write_comparison
 from torchspectral.cube import good_bands
-from torchspectral.errors import BadInput, BadSettings, OutputExists, TorchspectralError
+from torchspectral.errors import BadInput, BadSettings, TorchspectralError
 from torchspectral.log import Progress, Step, get_logger, no_progress
 from torchspectral.result import Result
 from torchspectral.settings import Settings, setting
@@ -146,9 +146,7 @@ def bench_unmixing(
     for name in special:
         if registry.card(ROOM, name).name not in names:
             raise BadSettings(f"got settings of {name}, which is not compared: add it to the methods")
-    folder = Path(out)
-    if (folder / "scores.csv").exists() and not (overwrite or resume):
-        raise OutputExists(f"{folder} has a bench already: ask to overwrite or to resume, or choose another folder")
+    folder = bench_folder(out, overwrite=overwrite, resume=resume)
     seen: list[Seen] = []
     for number, place in enumerate(scenes):
         scene = load_scene(place) if isinstance(place, Place) else place
