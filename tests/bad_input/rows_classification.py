@@ -179,7 +179,7 @@ ROWS = [
         prepare=_vectors({"crop": ["corn", "hay"]}, west=900000.0)),
     Row("labels-without-crs", lambda path: _from(path), MissingMetadata, "CRS", cli=_command(),
         prepare=_vectors({"crop": ["corn", "hay"]}, crs=None)),
-    Row("labels-without-class", lambda path: _from(path), BadInput, "which holds the classes", cli=_command(),
+    Row("labels-without-class", lambda path: _from(path), BadInput, "has no column of classes", cli=_command(),
         prepare=_vectors({})),
     Row("labels-classes-missing", lambda path: _from(path), BadInput, "missing|no class", cli=_command(),
         prepare=_vectors({"crop": [None, None]})),

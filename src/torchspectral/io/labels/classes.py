@@ -37,7 +37,9 @@ def class_field(columns: Sequence[str], wanted: str | None, where: str) -> str:
     """
     names = [str(c) for c in columns]
     if not names:
-        raise BadInput(f"{where} has no column of classes: expected one with the number or name of the class of each place")
+        raise BadInput(
+            f"{where} has no column of classes: expected one with the number or name of the class of each place"
+        )
     if wanted is not None:
         if wanted not in names:
             raise UnknownName(f"{where} has no column {wanted!r}: {closest(wanted, names)}")
