@@ -193,3 +193,26 @@ def test_the_watch_sees_what_c_libraries_open(secret: Path) -> None:
     watch = Watch(secret)
     ts.open(secret)
     assert watch.touched()
+
+
+def test_ordinary_files_are_not_taken_for_damaged(tmp_path: Path) -> None:
+    from torchspectral.io.hdf5_safety import check_heaps
+
+    path = tmp_path / "a.h5"
+    for count in range(40):  # texts of all lengths end before all sorts of numbers, heaps lie at all sorts of addresses
+        with h5py.File(path, "w", libver="latest" if count % 3 == 0 else None) as file:
+            file.attrs.update({f"text {k}": "x" * (k + count) for k in range(count)})
+            file["names"] = np.array(["ab"] * 9, dtype=h5py.string_dtype())
+            file["pixels"], file["chunked"] = np.zeros(64, "<u4"), np.zeros(0)
+            del file["chunked"]
+            file.create_dataset("chunked", data=np.zeros(64, "<u4"), chunks=(32,))
+        heap = path.read_bytes().find(b"GCOL")
+        with h5py.File(path, "r+") as file:  # pixels that look like a reference of two billion characters
+            file["pixels"][:4] = file["chunked"][32:36] = [1 << 31, heap, 0, 1]
+        check_heaps(path)
+
+
+def test_a_cube_that_xarray_itself_wrote_opens(tmp_path: Path) -> None:
+    cube = ts.make_cube(np.random.default_rng(0).random((60, 7, 9), "f4"), wavelength=np.linspace(420, 2450, 60))
+    cube.to_netcdf(tmp_path / "a.nc")
+    np.testing.assert_array_equal(ts.open(tmp_path / "a.nc").values, cube.values)

@@ -34,9 +34,9 @@ def check_heaps(path: Path) -> None:
     except OSError:
         return
     at = data.find(_HEAP)
-    heaps = []
+    heaps: dict[int, set[int]] = {}
     while at >= 0:
-        heaps.append(at)
+        heaps[at] = set()
         end = at + int.from_bytes(data[at + 8 : at + 16], "little")
         here = at + 16
         while here + 16 <= min(end, size):
@@ -46,23 +46,61 @@ def check_heaps(path: Path) -> None:
                 raise BrokenProduct(
                     f"{path.name} has a damaged heap at byte {here}, which the HDF5 library cannot read"
                 )
+            heaps[at] |= {index} - {0}  # 0 is free space
             here += step
         at = data.find(_HEAP, at + len(_HEAP))
     _check_lengths(path, data, heaps)
 
 
-def _check_lengths(path: Path, data: bytes, heaps: list[int]) -> None:
-    """Refuse references into a heap (length, address, index: 4, 8, 4 bytes, wherever they stand) of absurd length."""
+def _check_lengths(path: Path, data: bytes, heaps: dict[int, set[int]]) -> None:
+    """Refuse references into a heap (length, address, index: 4, 8, 4 bytes) of absurd length.
+
+    Other bytes may look like one: the superblock, the end of a text before a number, pixels before a dark border. So it
+    counts where the heap has an object of that index, and else only at multiples of 8, where headers of version 1 have
+    their references; and never among the numbers of an array.
+    """
     if not heaps:
         return
+    base = max(data.find(b"\x89HDF\r\n\x1a\n"), 0)
+    numbers: list[tuple[int, int]] | None = None
+    known = {at - base: objects for at, objects in heaps.items()}
     for shift in range(4):
         words = np.frombuffer(data, "<u4", (len(data) - shift) // 4, shift)
-        long = (words[:-2] > limits().text_bytes) & (words[2:] == 0)
-        bad = np.flatnonzero(long)[np.isin(words[1:-1][long], heaps)]
-        if bad.size:
-            raise BrokenProduct(
-                f"{path.name} has a damaged text at byte {4 * bad[0] + shift}: it promises {words[bad[0]]} characters"
-            )
+        long = (words[:-3] > limits().text_bytes) & (words[2:-1] == 0)
+        found = np.flatnonzero(long)
+        for word in found[np.isin(words[1:-2][long], list(known))].tolist():
+            at, (length, heap, _, index) = 4 * word + shift, words[word : word + 4].tolist()
+            if index not in known[heap] and (at - base) % 8:
+                continue
+            numbers = _places_of_numbers(path, base) if numbers is None else numbers
+            if not any(start <= at < stop for start, stop in numbers):
+                raise BrokenProduct(f"{path.name} has a damaged text at byte {at}: it promises {length} characters")
+
+
+def _places_of_numbers(path: Path, base: int) -> list[tuple[int, int]]:
+    """First byte and end of the stored values of all arrays of plain numbers; opens the file, reads no values."""
+    import h5py
+
+    found: list[tuple[int, int]] = []
+
+    def add(_: str, item: Any) -> None:
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "iufb" or item.dtype.hasobject:
+            return
+        offset = item.id.get_offset()
+        if offset is not None:
+            found.append((offset + base, offset + base + item.id.get_storage_size()))
+        elif item.chunks:
+            for number in range(item.id.get_num_chunks()):
+                chunk = item.id.get_chunk_info(number)
+                if chunk.byte_offset is not None:
+                    found.append((chunk.byte_offset + base, chunk.byte_offset + base + chunk.size))
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(add)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+        return []
+    return found
 
 
 def check_hdf5(file: Any, most_objects: int = 100_000) -> None:
