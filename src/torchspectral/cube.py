@@ -19,6 +19,7 @@ A video has a leading ``time`` dimension. Layers have dims ``(layer, y, x)`` wit
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,10 @@ def check_cube(cube: Any, *, what: str = "cube") -> xr.DataArray:
         With what was got and what was expected.
     """
     if not isinstance(cube, xr.DataArray):
-        raise BadCube(f"got {type(cube).__name__} as {what}, expected an xarray.DataArray with dims (band, y, x)")
+        make = "open it with ts.open" if isinstance(cube, (str, Path)) else "make one of an array with ts.make_cube"
+        raise BadCube(
+            f"got {type(cube).__name__} as {what}, expected an xarray.DataArray with dims (band, y, x): {make}"
+        )
     if cube.dims not in (DIMS, ("time", *DIMS)):
         raise BadCube(f"got dims {cube.dims} as {what}, expected (band, y, x): use .transpose('band', 'y', 'x')")
     if 0 in cube.shape:
@@ -130,6 +134,20 @@ def check_cube(cube: Any, *, what: str = "cube") -> xr.DataArray:
         model = make_cube(cube.variable, quantity=cube.attrs.get("quantity", "dn"))
         cube = cube.assign_coords({name: model.coords[name] for name in missing})
         cube.attrs = {**model.attrs, **cube.attrs}
+    return cube
+
+
+def check_image(cube: Any, *, what: str = "cube") -> xr.DataArray:
+    """`check_cube` of what must be one image.
+
+    Raises
+    ------
+    BadCube
+        It is no cube, or a video.
+    """
+    cube = check_cube(cube, what=what)
+    if "time" in cube.dims:
+        raise BadCube(f"got a video of {cube.sizes['time']} frames, expected one image: pick one with isel(time=k)")
     return cube
 
 

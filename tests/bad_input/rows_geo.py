@@ -113,6 +113,7 @@ ROWS = [
         GridMismatch,
         "share 0 x 0",
     ),
+    Row("coregister-video", lambda tmp: geo.coregister(scene().expand_dims("time"), scene()), BadCube, "pick one"),
     Row("coregister-nan", lambda tmp: geo.coregister(scene() * np.nan, scene()), GridMismatch, "share"),
     Row("coregister-flat", lambda tmp: geo.coregister(scene() * 0, scene()), BadInput, "constant"),
     Row("coregister-cutoff", lambda tmp: geo.coregister(scene(), scene(), cutoff=2.0), BadSettings, "cutoff"),

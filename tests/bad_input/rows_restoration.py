@@ -8,6 +8,7 @@ from table import Row
 
 import torchspectral as ts
 from torchspectral.errors import (
+    BadCube,
     BadInput,
     BadSettings,
     BadWeights,
@@ -167,6 +168,10 @@ ROWS = [
         cli=lambda f: ["restore", f / "scene.tif", "-o", f / "o.tif", "--residual", f / "o.tif", "--overwrite"]),
     Row("residual-exists", lambda f: ts.restore(ts.open(f / "scene.tif"), out=f / "o.tif", residual=f / "scene.tif"),
         OutputExists, "exists", prepare=_scene),
+    Row("video", lambda f: ts.restore(_cube().expand_dims("time")), BadCube, "pick one with isel"),
+    Row("noise-video", lambda f: ts.noise(_cube().expand_dims("time")), BadCube, "pick one with isel"),
+    Row("array", lambda f: ts.restore(_cube().values), BadCube, "ts.make_cube"),
+    Row("path", lambda f: ts.restore(f / "scene.tif"), BadCube, "ts.open"),
     Row("noise-nothing", lambda f: ts.noise(ts.open(f / "scene.tif")), BadInput, "no valid pixel",
         cli=lambda f: ["noise", f / "scene.tif"], prepare=_nothing),
     Row("noise-picture", lambda f: write(ts.noise(ts.open(f / "scene.tif")), f / "noise.jpeg"),

@@ -11,7 +11,7 @@ from pyproj import Geod
 
 from torchspectral import sensors
 from torchspectral.cube import good_bands, is_packed, with_history
-from torchspectral.errors import BadInput, BadSettings, BandMismatch, GridMismatch
+from torchspectral.errors import BadCube, BadInput, BadSettings, BandMismatch, GridMismatch
 from torchspectral.geo.grids import Grid, grid_of, moved, place, to_ground
 from torchspectral.geo.phase import Shift, refined_shift
 from torchspectral.geo.warping import RADIUS, align, reproject
@@ -139,6 +139,10 @@ def _check(upsample: int, max_shift: float | None, cutoff: float, max_pixels: in
 
 
 def _map(cube: xr.DataArray, what: str) -> Grid:
+    if "time" in cube.dims:
+        raise BadCube(
+            f"{what} is a video of {cube.sizes['time']} frames, expected one image: pick one with isel(time=k)"
+        )
     grid = grid_of(cube)
     if grid.kind not in ("map", "rotated"):
         fix = "call geo.orthorectify" if grid.kind == "swath" else "call geo.place with a transform"

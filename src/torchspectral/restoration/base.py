@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from torchspectral.cube import check_cube
+from torchspectral.cube import check_image
 from torchspectral.errors import BadInput, BadSettings, BadWeights, OutputExists, OutputFailed
 from torchspectral.io.statistics import values_of
 from torchspectral.log import Progress, no_progress
@@ -84,13 +84,13 @@ def restore(
     from torchspectral import registry
     from torchspectral.engine import Output, Review, RunOptions, run
 
-    cube = check_cube(cube)
+    cube = check_image(cube)
     reasons: list[str] = []
     blind = method is None
     if method is None:
         method, reasons = choose(cube, options.get("bands", "good"))
     card = registry.card(ROOM, method)
-    cube, values, notes = check_cube(cube), dict(settings or {}), list[str]()
+    values, notes = dict(settings or {}), list[str]()
     known: Any = dict(state) if state is not None else None
     foresee = getattr(registry.load_target(card.target), "foresee", None)
     if foresee is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from torchspectral.cube import check_cube
+from torchspectral.cube import check_image
 from torchspectral.errors import BadInput, OutputExists, OutputFailed
 from torchspectral.log import Progress, Step, no_progress
 from torchspectral.result import Report, Result
@@ -50,7 +50,7 @@ def noise(cube: xr.DataArray, *, progress: Progress = no_progress) -> Result:
     >>> import torchspectral as ts
     >>> ts.noise(ts.open("scene.tif"))["bands"]  # doctest: +SKIP
     """
-    cube = check_cube(cube)
+    cube = check_image(cube)
     first = _first_pass(cube, progress)
     if not first["n"].any():
         raise BadInput("the scene has no valid pixel: all are nodata")
