@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,10 +94,12 @@ def test_a_scene_is_embedded_by_the_statistics_of_its_sensor(tmp_path: Path) -> 
 
 
 def test_one_sensor_writes_its_statistics_and_sees_what_the_encoder_will(tmp_path: Path) -> None:
-    recipe, store = opened("hyper-mae", [scene(6)], tmp_path, **TINY, steps=2)
+    recipe, store = opened("hyper-mae", [scene(6)], tmp_path, **TINY, steps=2, resolution=10.0)
     network, batch = recipe.build().eval(), batch_of(recipe, store, 0)
     assert "sensor" not in batch and len(recipe.card()["mean"]) == 6
-    encoder = exported(recipe, network)
+    name, arguments = recipe.exported_as()
+    encoder: Any = ts.create_model(name, **arguments).eval()
+    encoder.load_state_dict(recipe.exported(network).state_dict())
     middle = batch["image"][..., 4:12, 4:12]
     x = encoder.as_input(middle, recipe.card()["mean"], recipe.card()["std"])
     with torch.no_grad():

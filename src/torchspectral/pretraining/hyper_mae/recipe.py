@@ -194,6 +194,13 @@ class HyperMAERecipe(PretrainingRecipe):
         inner: Backbone = found
         return inner
 
+    def exported_as(self) -> tuple[str, dict[str, Any]]:
+        """The encoder's name and arguments; its pixels are those of the one sensor that it learnt from."""
+        name, arguments = super().exported_as()
+        if len(self.sensors) == 1:
+            arguments = {**arguments, "resolution": self.sensors[0].resolution}
+        return name, arguments
+
     def exported(self, network: nn.Module) -> nn.Module:
         """The encoder, with the statistics of its sensors where there are several."""
         plain = super().exported(network)
