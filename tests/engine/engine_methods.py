@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -198,6 +199,25 @@ class Diffuse(Method):
 def _smooth(u):
     padded = functional.pad(u, (1, 1, 1, 1), mode="replicate")
     return functional.avg_pool2d(padded, 3, 1)
+
+
+def _less(tile, mean):
+    return tile.lead - mean[:, None, None]
+
+
+class Mapped(Method):
+    """Fit whose whole work is one array over the scene."""
+
+    needs_fit = True
+
+    def fit(self, source, seed, state):
+        gram = source.gram()
+        mean = (gram.total / gram.n).float()
+        source.map("u", partial(_less, mean=mean))
+        return {"mean": mean}
+
+    def apply(self, tile, state):
+        return {"cube": tile["u"]}
 
 
 class Whole(Method):

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from engine_methods import Blur, Boxes, Contrast, Diffuse, Follow, Learn, Negate, scene
+from engine_methods import Blur, Boxes, Contrast, Diffuse, Follow, Learn, Mapped, Negate, scene
 
 import torchspectral as ts
 from torchspectral.engine import fitting
 from torchspectral.engine.journal import Journal, fingerprint, partial_folder
+from torchspectral.engine.scratch import Workspace
 from torchspectral.engine.states import load_state, save_state
 from torchspectral.errors import (
     BadInput,
@@ -67,6 +68,7 @@ def killed(stage, fraction, method, inputs, **options):
 
 CASES = {
     "rounds": (Diffuse(Diffuse.Settings.make(rounds=5)), "fit", 0.55, {"tile": (16, 16)}),
+    "map": (Mapped(), "fit pass 2", 0.55, {"tile": (16, 16)}),
     "after-fit": (Learn(), "apply", 0.5, {"tile": (16, 16)}),
     "blocks": (Blur(), "apply", 0.4, {"tile": (8, 8)}),
     "slots": (Contrast(), "apply", 0.6, {}),
@@ -100,6 +102,24 @@ def test_killed_and_resumed_equals_uninterrupted(case, tmp_path, monkeypatch):
         else:
             assert result[name].equals(value)
     assert not partial_folder(tmp_path / "out").exists()
+
+
+def test_tiles_of_an_array_count_for_the_same_work_only(tmp_path):
+    space = Workspace(tmp_path)
+    space.array("map-u-1", (1, 4, 4), np.float32)
+    first = space.tiles("map-u-1", {"mean": torch.ones(3)})
+    first.add(1)
+    first.add(2)
+    with (tmp_path / "map-u-1.tiles").open("a") as file:
+        file.write("3")  # killed while it wrote
+    assert space.tiles("map-u-1", {"mean": torch.ones(3)}).done == {1, 2}
+    assert space.tiles("map-u-1", {"mean": torch.ones(3) + 1e-7}).done == set()
+    space.tiles("map-u-1", None).add(1)
+    (tmp_path / "map-u-1.raw").unlink()
+    assert space.tiles("map-u-1", None).done == set()
+    nothing = space.tiles("map-u-1", lambda: None)  # work without bytes
+    nothing.add(1)
+    assert space.tiles("map-u-1", lambda: None).done == set()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

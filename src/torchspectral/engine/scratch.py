@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
+import pickle
 import shutil
 import tempfile
 from pathlib import Path
@@ -67,6 +70,66 @@ class FileScratch(RawArray):
         return RawArray(self.path, self.shape, self.dtype, self.interleave).lazy()
 
 
+def _digest(work: Any) -> str:
+    """SHA-256 of all that a function carries; tensors and settings by their values: their pickles differ from run to run."""
+    import torch
+
+    from torchspectral.settings import Settings
+
+    class Values(pickle.Pickler):
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, Settings):
+                return str, (f"{type(value)}{value.model_dump()}",)
+            if not isinstance(value, torch.Tensor):
+                return NotImplemented
+            flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            return str, (
+                f"{value.dtype}{tuple(value.shape)}{value.device}{hashlib.sha256(flat.numpy().tobytes()).hexdigest()}",
+            )
+
+    buffer = io.BytesIO()
+    Values(buffer, protocol=5).dump(work)
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+class TileLog:
+    """Which tiles of an array have been written; a run that was stopped goes on after them.
+
+    They count only where the same work wrote them, to the last bit of its state: another machine may have found the same
+    subspace turned. Work that cannot be told apart begins again.
+    """
+
+    def __init__(self, path: Path | None, work: Any) -> None:
+        self.done: set[int] = set()
+        self.path = path
+        if path is None:
+            return
+        try:
+            same = _digest(work)
+        except Exception:  # whatever a method hands over that has no bytes
+            self.path = None
+            return
+        with contextlib.suppress(OSError, ValueError):
+            first, *numbers = path.read_text(encoding="ascii").split("\n")
+            if first == same:
+                self.done = {int(number) for number in numbers[:-1]}  # the last may be cut off
+        if not self.done:
+            self._write(same, "w")
+
+    def add(self, number: int) -> None:
+        """A tile has been written."""
+        if self.path is not None:
+            self._write(str(number), "a")
+
+    def _write(self, line: str, mode: str) -> None:
+        assert self.path is not None
+        try:
+            with self.path.open(mode, encoding="ascii") as file:
+                file.write(f"{line}\n")
+        except OSError as error:
+            raise output_failed(self.path, error) from error
+
+
 class Workspace:
     """Where the scratch arrays of one run live.
 
@@ -119,8 +182,17 @@ class Workspace:
     def drop(self, name: str) -> None:
         """Delete an array that is not needed any more."""
         if self.folder is not None:
-            with contextlib.suppress(OSError):
-                (self.folder / f"{name}.raw").unlink()
+            for file in (f"{name}.raw", f"{name}.tiles"):
+                with contextlib.suppress(OSError):
+                    (self.folder / file).unlink()
+
+    def tiles(self, name: str, work: Any) -> TileLog:
+        """The record of which tiles of an array have been written by `work`, in this run or the one that it resumes."""
+        if not self.keeps or self.folder is None:
+            return TileLog(None, work)
+        if not (self.folder / f"{name}.raw").exists():
+            self.drop(name)
+        return TileLog(self.folder / f"{name}.tiles", work)
 
     def close(self) -> None:
         """Remove a temporary folder."""

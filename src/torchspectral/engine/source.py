@@ -218,10 +218,15 @@ class EngineSource:
         probe = MapStage(seen, f, self._device)
         inner, block = probe.compute(probe.read(self._items[0]))
         version = self._versions.get(name, 0) + 1
-        target = self._workspace.array(f"map-{name}-{version}", (block.shape[0], *self.info.shape), block.dtype)
+        log = self._workspace.tiles(f"map-{name}-{version}", f)
+        shape = (block.shape[0], *self.info.shape)
+        target = self._workspace.array(f"map-{name}-{version}", shape, block.dtype, reuse=bool(log.done))
         target.write(inner.row, inner.col, block)
         stage = MapStage(seen, f, self._device, target)
-        for number, _ in enumerate(self._workers.run(stage, self._items[1:]), start=1):
+        left = [number for number in range(1, len(self._items)) if number not in log.done]
+        done = self._workers.run(stage, [self._items[number] for number in left])
+        for number, _ in zip(left, done, strict=True):
+            log.add(number)
             self._tell(number)
         self._forget(name)
         self._versions[name] = version
