@@ -158,10 +158,7 @@ class SMFFN(nn.Module):
         gated = value * torch.sigmoid(gate)
         if self.kind == "gate":
             return gated
-        more = functional.gelu(self.w_1(x)), self.w_2.weight.T
-        if torch.is_grad_enabled():
-            return torch.addmm(gated + self.w_2.bias, *more)
-        return gated.add_(self.w_2.bias).addmm_(*more)
+        return torch.addmm(gated + self.w_2.bias, functional.gelu(self.w_1(x)), self.w_2.weight.T)
 
 
 class TransformerBlock(nn.Module):
