@@ -2,8 +2,8 @@
 
 Everything is generated: mixtures of a few smooth spectra by smooth maps, by regions with sharp edges, or by waves and
 boxes, brought to 0..1 and moved within it, with Gaussian noise of one level or of a level a band. Adam, mean squared
-error, by default over the noise's deviation (a patch with little noise would else count nothing), cosine decay over the
-given minutes of one thread. OUT gets a safetensors file with its card; the held-out
+error over a power of the noise's deviation (with power 0 a patch with little noise counts nothing), cosine decay over
+the given minutes of one thread. OUT gets a safetensors file with its card; the held-out
 figures on it are of cubes with other seeds.
 """
 
@@ -19,9 +19,11 @@ import numpy as np
 import torch
 
 import torchspectral as ts
-from torchspectral.synth.scenes import material_spectra, smooth_maps
-from torchspectral.weights import WeightsCard, save
+from torchspectral.synth.scenes import low_rank_cube, material_spectra, smooth_maps
+from torchspectral.weights import WeightsCard, load, save
 
+CUBES = 96
+"""Of each number of bands."""
 NOISE = (2.0, 75.0)
 """Standard deviations in training, of 255."""
 
@@ -88,14 +90,26 @@ def gain(network: torch.nn.Module, bands: int, sigma: float, seeds: range) -> tu
 
 
 def train(
-    model: str, minutes: float, rate: float, side: int, loss_of: str, seed: int = 0, size: int = 4
+    model: str,
+    minutes: float,
+    rate: float,
+    side: int,
+    power: float,
+    low_rank: int = 0,
+    start_from: Path | None = None,
+    seed: int = 0,
+    size: int = 4,
 ) -> tuple[torch.nn.Module, int]:
     """The trained network in evaluation mode, and the steps taken."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = ts.create_model(model).train()
+    if start_from is not None:
+        load(start_from, model=network)
     choices = (31,) if model.startswith("hsdt") else (16, 31, 48)
-    pools = {bands: [clean_cube(bands, 80, 1000 * bands + k) for k in range(96)] for bands in choices}
+    pools = {bands: [clean_cube(bands, 80, 1000 * bands + k) for k in range(CUBES - low_rank)] for bands in choices}
+    for bands, pool in pools.items():
+        pool += [low_rank_cube(bands, 80, 80, rank=3 + k % 6, seed=k + 1).astype(np.float32) for k in range(low_rank)]
     optimiser = torch.optim.Adam(network.parameters(), lr=rate)
     start, used, steps = time.process_time(), 0.0, 0
     while used < 60 * minutes:
@@ -105,7 +119,7 @@ def train(
         )
         noisy, clean = batch(pools[choices[int(rng.integers(len(choices)))]], size, side, rng)
         off, noise = ((image - clean).square().mean((1, 2, 3, 4)) for image in (network(noisy), noisy))
-        loss = (off / noise.sqrt()).mean() if loss_of == "even" else off.mean()
+        loss = (off / noise ** (power / 2)).mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -124,10 +138,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--rate", type=float, default=3e-3, help="largest learning rate")
     parser.add_argument("--side", type=int, default=32, help="of patches [pixels]")
-    parser.add_argument("--loss", choices=("even", "plain"), default="even", help="even: over the noise's deviation")
+    parser.add_argument(
+        "--power", type=float, default=1.0, help="of the noise's deviation, which the error is held over"
+    )
+    parser.add_argument("--low-rank", type=int, default=0, help=f"cubes of low rank among the {CUBES}")
+    parser.add_argument("--start", type=Path, help="weights to go on from")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    network, steps = train(options.model, options.minutes, options.rate, options.side, options.loss)
+    network, steps = train(
+        options.model, options.minutes, options.rate, options.side, options.power, options.low_rank, options.start
+    )
     metrics: dict[str, Any] = {"steps": steps}
     for sigma in (10, 25, 50):
         before, after = gain(network, 31, sigma / 255, range(900_000, 900_006))
@@ -149,8 +169,11 @@ def main() -> None:
             "all bands or a level a band; no real scene, no stripes, dead lines or impulses"
         ),
         preprocessing="values between the scene's extremes lie in 0..1",
-        command=f"python benchmarks/train_denoisers.py {options.model} OUT --minutes {options.minutes:g} --rate {options.rate:g} "
-        f"--side {options.side} --loss {options.loss}",
+        command=(
+            f"python benchmarks/train_denoisers.py {options.model} OUT --minutes {options.minutes:g} --rate {options.rate:g} "
+            f"--side {options.side} --power {options.power:g} --low-rank {options.low_rank}"
+            + (f" --start {options.start.name}" if options.start else "")
+        ),
     )
     print(save(options.out / card.name, dict(network.state_dict()), card, overwrite=True))
 
