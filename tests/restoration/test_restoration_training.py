@@ -266,3 +266,13 @@ def test_what_cannot_be_trained_is_refused() -> None:
     bare["wavelength"] = ("band", np.full(6, np.nan))
     with pytest.raises(MissingMetadata, match="haze"):
         recipe("mp-hsir-s").prepare([bare])
+
+
+@pytest.mark.parametrize("model", ["hsdt-s", "man-s"])
+def test_networks_evaluate_in_bf16(model: str) -> None:
+    torch.manual_seed(0)
+    network, x = ts.create_model(model).eval(), torch.rand(1, 1, 31, 16, 16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        rough = network(x)
+    with torch.no_grad():
+        torch.testing.assert_close(rough.float(), network(x), rtol=0.05, atol=0.05)
