@@ -158,7 +158,10 @@ class SMFFN(nn.Module):
         gated = value * torch.sigmoid(gate)
         if self.kind == "gate":
             return gated
-        return torch.addmm(gated + self.w_2.bias, functional.gelu(self.w_1(x)), self.w_2.weight.T)
+        more = functional.gelu(self.w_1(x)), self.w_2.weight.T
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+            return torch.addmm(gated + self.w_2.bias, *more)
+        return gated.add_(self.w_2.bias).addmm_(*more)
 
 
 class TransformerBlock(nn.Module):

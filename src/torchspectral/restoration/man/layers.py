@@ -121,7 +121,13 @@ class MHRSA(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Of pixels (n, band, pixel, channel)."""
-        z, f = squashed(self.ffn1(x), "tanh"), squashed(self.ffn2(x), "sigmoid")
+        # The first layers of both are one product on the same pixels.
+        one, two = self.ffn1.w_1, self.ffn2.w_1
+        assert one.bias is not None and two.bias is not None
+        weight = torch.cat([one.weight, two.weight])[:, :, 0, 0, 0]
+        hidden = squashed(functional.linear(x, weight, torch.cat([one.bias, two.bias])), "tanh")
+        left, right = hidden.chunk(2, dim=-1)
+        z, f = squashed(linear(left, self.ffn1.w_2), "tanh"), squashed(linear(right, self.ffn2.w_2), "sigmoid")
         half = x.shape[-1] // 2
         first = recur(z[..., :half], f[..., :half], self.reverse)
         second = recur(z[..., half:], f[..., half:], not self.reverse)
@@ -214,9 +220,10 @@ class Skip(nn.Module):
         right = channels_last(y).permute(0, 2, 3, 4, 1)
         weight = first.weight[:, :, 0, 0, 0]
         joined = functional.linear(left, weight[:, :channels], first.bias)
-        joined = torch.addmm(
-            joined.reshape(-1, weight.shape[0]), right.reshape(-1, channels), weight[:, channels:].T
-        ).view(joined.shape)
+        rows, more = joined.reshape(-1, weight.shape[0]), (right.reshape(-1, channels), weight[:, channels:].T)
+        kept = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
+        rows = torch.addmm(rows, *more) if kept else rows.addmm_(*more)
+        joined = rows.view(joined.shape)
         share = last(between(joined.permute(0, 4, 1, 2, 3)))
         return torch.lerp(x, y, squashed(share, "sigmoid"))
 
