@@ -30,8 +30,6 @@ from torchspectral.errors import BadCube
 DIMS = ("band", "y", "x")
 QUANTITIES = ("reflectance", "radiance", "dn")
 UNITS = {"reflectance": "1", "radiance": "W m-2 sr-1 um-1", "dn": "1"}
-ENDLESS = 1e30
-"""Float values of this size and more are some library's mark of nodata, and no measurement."""
 BAND_COORDS = ("wavelength", "fwhm", "good", "number", "detector")
 
 

@@ -109,7 +109,6 @@ def _note(job: Job, number: int, record: Done) -> Record:
     line = {"partial": record.partial, "nodata": record.nodata, "valid": record.valid, "tables": record.tables}
     line |= {"near": record.near} if record.near else {}
     line |= {"infinite": record.infinite} if record.infinite else {}
-    line |= {"level": record.level, "level_value": record.level_value} if record.level else {}
     if job.journal is not None:
         job.journal.add("block", stage="apply", block=number, **line)
     return line
@@ -156,15 +155,7 @@ def _report(job: Job, records: list[Record]) -> None:
     twice = " (counted in each tile that holds them)" if job.plan.overlap else ""
     filled = job.scene.fill != "none"
     if infinite := sum(record.get("infinite", 0) for record in records):
-        job.report.filled.append(
-            f"{infinite} pixels with infinite values or such beyond 1e30, which count as missing{twice}"
-        )
-    if level := [record for record in records if record.get("level")]:
-        numbers = ", ".join(f"{v:g}" for v in list(dict.fromkeys(record["level_value"] for record in level))[:3])
-        job.report.notes.append(
-            f"{sum(record['level'] for record in level)} pixels hold one number in all bands ({numbers}){twice}: if that is "
-            "nodata which the file does not declare, open it with nodata= (--open nodata=NUMBER, as stored)"
-        )
+        job.report.filled.append(f"{infinite} pixels with infinite values, which count as missing{twice}")
     if partial:
         how = "interpolated along their spectrum" if filled else "handed over as they are"
         job.report.filled.append(f"{partial} pixels missed some bands: {how}{twice}")

@@ -11,11 +11,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from torchspectral.cube import ENDLESS
 from torchspectral.engine.method import Scope
-
-LEAST_BANDS = 8
-"""Of a scene in which pixels of one number in all bands are told."""
 
 
 def fill_margin(halo: int) -> int:
@@ -26,35 +22,19 @@ def fill_margin(halo: int) -> int:
 def missing_pixels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nodata (all bands missing), partial (some missing) and infinite (some infinite) masks of (band, y, x) values, (y, x).
 
-    Infinite values count as missing, and so do those beyond 1e30, which are some library's mark of nodata and no
-    measurement; they are set to NaN.
+    Infinite values count as missing, and are set to NaN.
     """
-    finite = (values > -ENDLESS) & (values < ENDLESS)
+    finite = np.isfinite(values)
     count = finite.sum(axis=0)
     if count.min() == values.shape[0]:
         none = np.zeros(values.shape[1:], dtype=bool)
         return none, none, none
     missing = count < values.shape[0]
     infinite = np.zeros_like(missing)
-    infinite[missing] = (np.abs(values[:, missing]) >= ENDLESS).any(axis=0)
+    infinite[missing] = np.isinf(values[:, missing]).any(axis=0)
     values[~finite] = np.nan
     nodata = count == 0
     return nodata, missing & ~nodata, infinite
-
-
-def level_pixels(values: np.ndarray) -> tuple[int, float]:
-    """How many pixels of (band, y, x) values hold one number in all bands, and which number the first of them.
-
-    Spectra of some bands never do: it is a mark of nodata that nobody declared, a dead pixel, or saturation.
-    """
-    bands = values.shape[0]
-    if bands < LEAST_BANDS:
-        return 0, 0.0
-    level = (values[0] == values[bands // 2]) & (values[0] == values[-1])
-    if level.any():
-        level[level] = (values[:, level] == values[0, level]).all(axis=0)
-    count = int(level.sum())
-    return count, float(values[0, level][0]) if count else 0.0
 
 
 def fill_spectra(values: np.ndarray, partial: np.ndarray, wavelength: np.ndarray) -> None:

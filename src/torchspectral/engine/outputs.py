@@ -119,8 +119,6 @@ class Done:
     partial: int = 0
     nodata: int = 0
     infinite: int = 0
-    level: int = 0
-    level_value: float = 0.0
     frame: int = 0
     valid: dict[str, int] = field(default_factory=dict)
     near: dict[str, int] = field(default_factory=dict)
@@ -175,7 +173,7 @@ class ApplyStage:
         """Cut the cores out of the outputs and turn them into blocks."""
         valid = {name: sum(int((~e).sum()) for e in empty) for name, empty in loaded.role_empty.items()}
         done = Done(loaded.cuts, partial=loaded.partial, nodata=loaded.nodata, frame=loaded.frame, valid=valid)
-        done.infinite, done.level, done.level_value = loaded.infinite, loaded.level, loaded.level_value
+        done.infinite = loaded.infinite
         done.near = {name: sum(int(n.sum()) for n in near) for name, near in loaded.near.items()}
         for target in self.targets:
             done.blocks[target.name] = [self._block(target, loaded, outputs, n) for n in range(len(loaded.cuts))]

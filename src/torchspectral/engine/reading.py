@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy import ndimage
 
-from torchspectral.engine.filling import fill_margin, fill_pixels, fill_spectra, level_pixels, missing_pixels
+from torchspectral.engine.filling import fill_margin, fill_pixels, fill_spectra, missing_pixels
 from torchspectral.engine.memory import frugal_reads
 from torchspectral.engine.method import SceneInfo, Scope, Tile, Window
 from torchspectral.engine.plan import Cut
@@ -127,8 +127,6 @@ class Loaded:
     nodata: int = 0
     frame: int = 0
     infinite: int = 0
-    level: int = 0
-    level_value: float = 0.0
 
 
 @dataclass
@@ -192,8 +190,6 @@ class Scene:
             sum(p.nodata for p in parts),
             frame,
             sum(p.infinite for p in parts),
-            sum(p.level for p in parts),
-            next((p.level_value for p in parts if p.level), 0.0),
         )
 
     def _load(self, cut: Cut, frame: int, reach: int) -> Loaded:
@@ -202,11 +198,10 @@ class Scene:
         data: dict[str, torch.Tensor] = {}
         role_empty: dict[str, list[np.ndarray]] = {}
         near: dict[str, list[np.ndarray]] = {}
-        partial = infinite = count = 0
-        number = 0.0
+        partial = infinite = 0
         core = _inside(cut.inner, cut.window)
         for name, role in self.roles.items():
-            tensor, empty, mended, endless, level = self._role(role, cut.window, frame, core)
+            tensor, empty, mended, endless = self._role(role, cut.window, frame)
             data[name] = tensor[None]
             if empty is not None:
                 scaled = tuple(slice(s.start * role.ratio, s.stop * role.ratio) for s in core)
@@ -217,7 +212,6 @@ class Scene:
                 if role is self.lead:
                     whole = empty
                     partial, infinite = int(mended[scaled].sum()), int(endless[scaled].sum())
-                    count, number = level
         for name, array in self.mapped.items():
             rows, cols = cut.window.slices
             data[name] = torch.from_numpy(np.array(array.read(rows, cols)))[None]
@@ -227,24 +221,20 @@ class Scene:
         tile = Tile(data, cut.window, cut.inner, valid, self.info)
         empty_core = whole[core]
         nodata = int(empty_core.sum())
-        return Loaded((cut,), tile, [empty_core], role_empty, near, partial, nodata, frame, infinite, count, number)
+        return Loaded((cut,), tile, [empty_core], role_empty, near, partial, nodata, frame, infinite)
 
     def _role(
-        self, role: RoleReader, window: Window, frame: int, core: tuple[slice, slice] | None = None
-    ) -> tuple[torch.Tensor, np.ndarray | None, np.ndarray, np.ndarray, tuple[int, float]]:
-        """Working values of a window (in lead pixels), its nodata pixels, those that were mended, those with infinities.
-
-        Last, of the lead's `core`, how many pixels hold one number in all bands, and which.
-        """
+        self, role: RoleReader, window: Window, frame: int
+    ) -> tuple[torch.Tensor, np.ndarray | None, np.ndarray, np.ndarray]:
+        """Working values of a window (in lead pixels), its nodata pixels, those that were mended, those with infinities."""
         here = window.times(role.ratio)
         tensor, values = role.physical(here, self.dtype, frame)
         if role.labels:
             none = np.empty((0, 0), dtype=bool)
-            return tensor, None, none, none, (0, 0.0)
+            return tensor, None, none, none
         if role is self.lead and self.keep is not None:
             values[:, ~self.keep[window.slices].values.astype(bool)] = np.nan
         nodata, partial, infinite = missing_pixels(values)
-        level = level_pixels(values[:, *core]) if role is self.lead and core is not None else (0, 0.0)
         if partial.any() and self.fill != "none":
             fill_spectra(values, partial, role.wavelength)
         if nodata.any() and self.fill != "none":
@@ -255,7 +245,7 @@ class Scene:
             else:
                 fill_pixels(values, nodata, self.scope)
         role.to_working(values)
-        return tensor, nodata, partial, infinite, level
+        return tensor, nodata, partial, infinite
 
     def _fill_from_around(
         self, role: RoleReader, window: Window, frame: int, margin: int, values: np.ndarray, nodata: np.ndarray

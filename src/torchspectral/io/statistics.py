@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from torchspectral.cube import ENDLESS
 from torchspectral.log import Progress, Step, no_progress
 
 BLOCK_VALUES = 16_000_000  # about 64 MB of float32
@@ -26,7 +25,7 @@ def row_blocks(cube: xr.DataArray, values: int = BLOCK_VALUES) -> Iterator[slice
 
 
 def values_of(cube: xr.DataArray, ceiling: float | None = None) -> np.ndarray:
-    """Values in float64, NaN for nodata, for what is not finite or beyond 1e30, and for what is at or above `ceiling`."""
+    """Values in float64, NaN for nodata, for what is not finite and for what is at or above `ceiling`."""
     stored = np.asarray(cube.values)
     out = stored.astype(np.float64)
     nodata = cube.attrs.get("nodata")
@@ -35,7 +34,7 @@ def values_of(cube: xr.DataArray, ceiling: float | None = None) -> np.ndarray:
     if ceiling is not None:
         out[out >= ceiling] = np.nan
     if stored.dtype.kind == "f":
-        out[~((out > -ENDLESS) & (out < ENDLESS))] = np.nan
+        out[~np.isfinite(out)] = np.nan
     return out
 
 
