@@ -125,7 +125,7 @@ def train_network(
 def _stopped(run: Run, steps: int, resume_command: str) -> str:
     last = run.load_checkpoint(LAST)
     step = last["step"] if last else 0
-    return f"training was stopped; {step} of {steps} steps are kept in {run.path}: continue with `{resume_command}`, or the same command and --resume"
+    return f"training was stopped; {step} of {steps} steps are kept in {run.path}: continue with `{resume_command}`"
 
 
 @contextmanager
